@@ -1,0 +1,1 @@
+"""Formats: one module each, writing what the analyses found."""

@@ -1,0 +1,1 @@
+"""Sources: one module per framework or library, each importing only its own."""

@@ -1,0 +1,1 @@
+"""Questions: one module each, pure functions from a trace to small frozen results."""

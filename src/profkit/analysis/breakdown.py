@@ -1,0 +1,119 @@
+"""Where the time of a step went: exclusive classes that add up to the step, and the wait that is exposed.
+
+Each instant of a step goes to the first class that holds it: compute, communication, copy, data wait, runtime,
+host, unattributed. Without a device, compute is operator spans outside a wait, so that the wait comes first.
+docs/definitions.md has the definition of each class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from profkit.analysis.columns import Columns
+from profkit.trace.intervals import EMPTY, Intervals
+from profkit.trace.model import Trace
+from profkit.trace.vocabulary import step_number
+from profkit.trace.words import Words
+
+Ints = npt.NDArray[np.int64]
+
+CLASSES = ("compute", "communication", "copy", "data_wait", "runtime", "host", "unattributed")
+_WITH_DEVICE = ("compute", "communication", "copy", "data_wait", "runtime", "host")
+_WITHOUT_DEVICE = ("data_wait", "compute", "communication", "copy", "runtime", "host")
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """One row per step. `time_ns[class]`, `wait_ns` and `exposed_ns` are arrays over the steps, in nanoseconds.
+
+    `exposed_ns` is None where a device was used but not recorded. `whole_trace` marks a trace without steps,
+    whose only row is the trace itself.
+    """
+
+    number: Ints
+    start: Ints
+    end: Ints
+    time_ns: dict[str, Ints]
+    wait_ns: Ints
+    exposed_ns: Ints | None
+    whole_trace: bool
+
+    @property
+    def duration(self) -> Ints:
+        """Of each step, in nanoseconds."""
+        return self.end - self.start
+
+
+def breakdown(trace: Trace, columns: Columns | None = None) -> Breakdown:
+    """The exclusive breakdown of every step of the trace, or of the whole trace where it has no step."""
+    columns = columns or Columns(trace)
+    number, start, end = steps(trace, columns)
+    whole_trace = not len(start)
+    if whole_trace:
+        number = np.zeros(1, np.int64)
+        start, end = np.array([trace.info.start_ns]), np.array([trace.info.end_ns])
+    parts = _parts(trace, columns)
+    order = _WITH_DEVICE if trace.info.device_recorded else _WITHOUT_DEVICE
+    time_ns, held, before = {}, EMPTY, np.zeros(len(start), np.int64)
+    for name in order:
+        held = held | parts[name]
+        upto = held.covered(start, end)
+        time_ns[name], before = upto - before, upto
+    time_ns["unattributed"] = (end - start) - before
+    wait = parts["data_wait"].covered(start, end)
+    return Breakdown(
+        number,
+        start,
+        end,
+        {name: time_ns[name] for name in CLASSES},
+        wait,
+        _exposed(trace, columns, parts["data_wait"], wait, start, end),
+        whole_trace,
+    )
+
+
+def steps(trace: Trace, columns: Columns) -> tuple[Ints, Ints, Ints]:
+    """Number, start and end of the steps in order of time, unix nanoseconds."""
+    rows = np.flatnonzero(columns.kind("step"))
+    rows = rows[np.argsort(columns.start[rows], kind="stable")]
+    names = trace.spans["name"].gather(rows).to_list()
+    numbers = [step_number(name) for name in names]
+    number = np.array([i if n is None else n for i, n in enumerate(numbers)], np.int64)
+    return number, columns.start[rows], columns.end[rows]
+
+
+def _parts(trace: Trace, columns: Columns) -> dict[str, Intervals]:
+    """The instants each class could claim, before any comes first."""
+    host = columns.on_training_thread
+    collective = columns.kind("collective")
+    if trace.info.device_recorded:
+        device = columns.device_work
+        copies = columns.kind("memcpy", "memset")
+        compute, communication, copy = device & ~copies & ~collective, device & collective, device & copies
+    else:
+        communication = collective | Words(trace.spans["op_class"]).among("communication")
+        compute, copy = columns.kind("op") & ~communication, np.zeros_like(host)
+    rest = host & ~columns.kind("step", "data_wait", "runtime")
+    if trace.info.device_recorded:
+        rest &= ~columns.on_device_track
+    masks = {
+        "compute": compute,
+        "communication": communication,
+        "copy": copy,
+        "data_wait": columns.waits,
+        "runtime": columns.kind("runtime") & host,
+        "host": rest,
+    }
+    return {name: Intervals.union(columns.start[mask], columns.end[mask]) for name, mask in masks.items()}
+
+
+def _exposed(trace: Trace, columns: Columns, waits: Intervals, wait: Ints, start: Ints, end: Ints) -> Ints | None:
+    """The part of each step's wait in which no device works."""
+    if trace.info.device_recorded:
+        work = columns.device_work
+        busy = Intervals.union(columns.start[work], columns.end[work])
+        return (waits | busy).covered(start, end) - busy.covered(start, end)
+    return None if columns.kind("runtime").any() else wait

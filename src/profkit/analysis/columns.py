@@ -1,0 +1,79 @@
+"""A trace's columns as arrays, with the masks the questions share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from profkit.trace.model import Trace
+from profkit.trace.nesting import subtree_end
+from profkit.trace.words import Words
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+DEVICE_KINDS = ("kernel", "memcpy", "memset", "collective")
+
+
+class Columns:
+    """Arrays over the spans of one trace, each made when first asked for."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    @cached_property
+    def start(self) -> Ints:
+        """Unix nanoseconds."""
+        return self.trace.spans["start_ns"].to_numpy()
+
+    @cached_property
+    def duration(self) -> Ints:
+        """Nanoseconds."""
+        return self.trace.spans["duration_ns"].to_numpy()
+
+    @cached_property
+    def end(self) -> Ints:
+        """Unix nanoseconds."""
+        return self.start + self.duration
+
+    @cached_property
+    def track(self) -> Ints:
+        """Number of the track."""
+        return self.trace.spans["track"].to_numpy().astype(np.int64)
+
+    @cached_property
+    def subtree_end(self) -> Ints:
+        """First row behind each span's descendants."""
+        return subtree_end(self.track, self.start, self.end)
+
+    @cached_property
+    def _kinds(self) -> Words:
+        return Words(self.trace.spans["kind"])
+
+    def kind(self, *words: str) -> Bools:
+        """Rows of these kinds."""
+        return self._kinds.among(*words)
+
+    @cached_property
+    def on_device_track(self) -> Bools:
+        """Rows on a device's stream."""
+        streams = np.flatnonzero(Words(self.trace.tracks["kind"]).among("device_stream"))
+        return np.isin(self.track, streams)
+
+    @cached_property
+    def device_work(self) -> Bools:
+        """Rows of work a device did: kernels, collectives, copies."""
+        return self.kind(*DEVICE_KINDS) & self.on_device_track
+
+    @cached_property
+    def on_training_thread(self) -> Bools:
+        """Rows on the thread of the training loop."""
+        thread = self.trace.info.training_thread
+        return np.equal(self.track, -1 if thread is None else thread)
+
+    @cached_property
+    def waits(self) -> Bools:
+        """Waits for data on the training thread."""
+        return self.kind("data_wait") & self.on_training_thread

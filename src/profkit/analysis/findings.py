@@ -1,0 +1,118 @@
+"""What is wrong and what to do: causes, each with its evidence, remedy and predicted gain.
+
+Thresholds, all of them here: a wait of less than INPUT_BOUND of the step is never a finding; from SEVERE on it is
+said without "partly". A healthy run yields no finding.
+"""
+
+from __future__ import annotations
+
+import math
+
+from profkit.analysis.report import Finding, StepTime, Wait
+from profkit.trace.model import Loader
+
+CAUSES = {
+    "input_bound": "the training loop waits for its data",
+}
+
+INPUT_BOUND = 0.10  # of the step, exposed
+SEVERE = 0.25
+
+LoaderSettings = dict[str, str | int | float | bool | None]
+
+
+def findings(
+    step: StepTime | None,
+    wait: Wait | None,
+    stall_share: float | None,
+    loaders: dict[str, Loader],
+    steps: int,
+) -> list[Finding]:
+    """All findings, the most costly first. `stall_share` is None where no one can say how much was exposed."""
+    if step is None or wait is None:
+        return []
+    share = wait.share if stall_share is None else stall_share
+    if share < INPUT_BOUND:
+        return []
+    return [_input_bound(step, wait, share, stall_share is not None, _main_loader(loaders), steps)]
+
+
+def headline(found: list[Finding], wait: Wait | None, stall_share: float | None, steps: int) -> str:
+    """The verdict in one sentence."""
+    if found:
+        return found[0].message
+    if not steps or wait is None:
+        return "No step was recorded, so there is nothing to judge."
+    share = wait.share if stall_share is None else stall_share
+    return f"Nothing to fix in the input: {percent(share)} of each step waits for data."
+
+
+def percent(share: float) -> str:
+    """A share in words, with one decimal only where it matters."""
+    return f"{share * 100:.0f} %" if share >= 0.095 else f"{share * 100:.1f} %"
+
+
+def milliseconds(time_ns: float) -> str:
+    """A time in words: three digits, in milliseconds, or microseconds below one."""
+    if time_ns < 1e6:
+        return f"{time_ns / 1e3:.0f} µs"
+    return f"{time_ns / 1e6:.0f} ms" if time_ns >= 1e8 else f"{time_ns / 1e6:.3g} ms"
+
+
+def _input_bound(step: StepTime, wait: Wait, share: float, exposed: bool, loader: Loader | None, steps: int) -> Finding:
+    label = "Input-bound" if share >= SEVERE else "Partly input-bound"
+    sure = exposed and steps >= 5
+    of_step = f"{milliseconds(share * step.mean)} of {milliseconds(step.mean)}"
+    unknown = "" if exposed else " (whether a device worked meanwhile was not recorded)"
+    remedy, speedup = _remedy(step.mean, share * step.mean, loader)
+    return Finding(
+        cause="input_bound",
+        message=f"{label}: {percent(share)} of each step waits for data, {of_step}{unknown}.",
+        remedy=remedy,
+        evidence={
+            "exposed_wait_share": round(share, 4),
+            "wait_ns_per_step": round(wait.mean_ns),
+            "wait_p95_ns": round(wait.p95_ns),
+            "step_time_ns": round(step.mean),
+            "steps": steps,
+            **({f"loader_{k}": v for k, v in loader.settings.items()} if loader else {}),
+        },
+        predicted_speedup=round(speedup, 2),
+        confidence="high" if sure and share >= SEVERE else "medium" if sure else "low",
+    )
+
+
+def _main_loader(loaders: dict[str, Loader]) -> Loader | None:
+    """The loader of the training loop: the one that was opened first."""
+    return next(iter(loaders.values()), None)
+
+
+def _remedy(step_ns: float, wait_ns: float, loader: Loader | None) -> tuple[str, float]:
+    """What to change and the step-time ratio it promises at best; the arithmetic is in docs/definitions.md.
+
+    With w workers (0: the training process itself) a batch costs the loader `produce` = max(w, 1) × the time in which
+    one arrives; n workers deliver one every produce / n, limited by the cores. The step cannot get shorter than what
+    it does besides waiting.
+    """
+    busy_ns = max(step_ns - wait_ns, 1.0)
+    settings = loader.settings if loader else {}
+    workers, cores = settings.get("num_workers"), settings.get("cpus")
+    if not isinstance(workers, int):
+        return "Load the data in parallel with the step, or prefetch it.", step_ns / busy_ns
+    if not isinstance(cores, int) or cores < 1:
+        cores = 2**16
+    produce_ns = wait_ns if workers == 0 else workers * step_ns
+    wanted = math.ceil(produce_ns / busy_ns)
+    most = max(cores - 1, 1)
+    target = max(1, min(wanted, most))
+    predicted = step_ns / max(busy_ns, produce_ns / target)
+    if target <= workers:
+        return (
+            f"{workers} workers on {cores} cores cannot keep up: make a sample cheaper (smaller images, a faster "
+            "decoder, cached or batched transforms).",
+            step_ns / busy_ns,
+        )
+    advice = f"DataLoader(…, num_workers={target}, persistent_workers=True)"
+    if target < wanted:
+        advice += f"; {wanted} would hide the wait, but there are {cores} cores: make a sample cheaper too"
+    return advice + ".", max(predicted, 1.0)

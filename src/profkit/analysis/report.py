@@ -1,0 +1,144 @@
+"""Everything the analyses say about one run, in one frozen object: the contract of `profkit report --json`.
+
+docs/report.md documents each field for users; `schema_version` grows with every change that is not an addition.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class StepTime(msgspec.Struct, frozen=True):
+    """Distribution of the step time over the steps the verdict rests on, in nanoseconds."""
+
+    mean: float
+    p50: float
+    p95: float
+    max: float
+
+
+class Wait(msgspec.Struct, frozen=True, kw_only=True):
+    """Waiting for data, per step, in nanoseconds. `exposed_ns` is null where a device was used but not recorded."""
+
+    mean_ns: float
+    p50_ns: float
+    p95_ns: float
+    max_ns: float
+    share: float  # of the step time; 0 to 1
+    exposed_ns: float | None = None
+    hidden_ns: float | None = None
+    startup_ns: float = 0.0  # of the whole run: iterators, workers, first batches
+    batches: int = 0
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """All calls of one name; `shapes` is set in the table by shape. Totals count recursion once."""
+
+    name: str
+    calls: int
+    total_ns: int
+    self_ns: int
+    device_ns: int
+    op_class: str | None = None
+    kind: str = "op"
+    shapes: str | None = None
+
+
+class MemoryPoint(msgspec.Struct, frozen=True, array_like=True):
+    """One point of the curve: nanoseconds since the trace's beginning, bytes allocated."""
+
+    time_ns: int
+    bytes: int
+
+
+class Allocation(msgspec.Struct, frozen=True):
+    """What one operator had allocated and not yet freed when memory was at its peak."""
+
+    operator: str
+    bytes: int
+    count: int
+
+
+class DeviceMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of one device inside the recorded window."""
+
+    device: str
+    peak_bytes: int
+    peak_time_ns: int
+    reserved_bytes: int | None = None
+    alive_at_peak: list[Allocation] = []
+    unknown_at_peak_bytes: int = 0  # allocated before recording began
+    curve: list[MemoryPoint] = []
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """`peak_bytes` is the largest peak of any device; null where memory was not recorded."""
+
+    peak_bytes: int | None = None
+    devices: list[DeviceMemory] = []
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One cause of lost time. `cause` is one of `profkit.analysis.findings.CAUSES`."""
+
+    cause: str
+    message: str
+    remedy: str
+    evidence: dict[str, str | int | float | bool | None]
+    predicted_speedup: float | None
+    confidence: str  # high · medium · low
+
+
+class Overhead(msgspec.Struct, frozen=True, kw_only=True):
+    """What profkit cost. Outside: its own clocked time per step. Inside: the median step against those outside."""
+
+    outside_ns_per_step: float | None = None
+    outside_share: float | None = None
+    inside_ratio: float | None = None
+    inside_spread: float | None = None  # half the interquartile range of the ratio
+    window_close_ns: int | None = None
+
+
+class StepRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a recorded window, with its exclusive breakdown, which adds up to `duration_ns` exactly."""
+
+    number: int
+    start_ns: int
+    duration_ns: int
+    breakdown_ns: dict[str, int]
+    wait_ns: int
+    exposed_wait_ns: int | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known about one run. Times are nanoseconds, sizes bytes, shares 0 to 1."""
+
+    schema_version: int = 1
+    name: str
+    profkit: str
+    frameworks: dict[str, str]
+    state: str  # finished · running · the exception's name · without notice · trace (a foreign file)
+    last_step: int | None
+    headline: str  # the verdict in one sentence
+    steps: int
+    measured_on: str  # which steps the verdict rests on
+    step_time_ns: StepTime | None
+    stall_share: float | None
+    wait: Wait | None
+    breakdown_ns: dict[str, float]
+    breakdown_steps: int
+    operators: list[Operator]
+    operators_by_shape: list[Operator]
+    kernels: list[Operator]  # device work by name
+    memory: Memory
+    findings: list[Finding]
+    overhead: Overhead
+    dropped: dict[str, int]
+    repaired: dict[str, int]
+    counts: dict[str, int]
+    notes: list[str]
+    windows: int
+    window_steps: list[StepRow]
+    counters: dict[str, dict[str, float]]  # name -> mean and max over the run
+    schedule: list[int]
+    hparams: dict[str, str | int | float | bool]

@@ -1,0 +1,129 @@
+"""Which steps a verdict rests on, how long they took, and how long they waited for data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from profkit.analysis.breakdown import Breakdown
+from profkit.analysis.report import Overhead, StepTime, Wait
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The steps a verdict rests on: duration and wait of each in nanoseconds, and which ones they are, in words.
+
+    `exposed_fraction`: the part of the wait in which no device worked; None where a device was used, not recorded.
+    """
+
+    duration_ns: Floats
+    wait_ns: Floats
+    exposed_fraction: float | None
+    words: str
+    startup_ns: float = 0.0
+    batches: int = 0
+
+
+def sample_of_run(steps: pl.DataFrame, exposed_fraction: float | None) -> Sample | None:
+    """Steady steps outside windows; those inside where there are no others, all steps where none is steady."""
+    if not steps.height:
+        return None
+    outside, steady = pl.col("window").is_null(), pl.col("steady")
+    choices = (
+        (outside & steady, "steady steps outside the recorded windows"),
+        (steady, "steady steps, all inside a recorded window, which slows them"),
+        (outside, "steps outside the recorded windows, none of them steady"),
+        (pl.lit(True), "steps, none of them steady"),
+    )
+    chosen, words = next((rows, w) for c, w in choices if (rows := steps.filter(c)).height)
+    return Sample(
+        duration_ns=(chosen["end_ns"] - chosen["start_ns"] - chosen["excluded_ns"]).to_numpy().astype(np.float64),
+        wait_ns=chosen["wait_ns"].to_numpy().astype(np.float64),
+        exposed_fraction=exposed_fraction,
+        words=f"{chosen.height:,} {words}",
+        startup_ns=float(steps["startup_ns"].sum()),
+        batches=int(steps["batches"].sum()),
+    )
+
+
+def sample_of_trace(parts: list[Breakdown]) -> Sample | None:
+    """The steps of traces that are all there is, as of a foreign file."""
+    parts = [part for part in parts if not part.whole_trace]
+    if not parts:
+        return None
+    wait = np.concatenate([part.wait_ns for part in parts]).astype(np.float64)
+    return Sample(
+        duration_ns=np.concatenate([part.duration for part in parts]).astype(np.float64),
+        wait_ns=wait,
+        exposed_fraction=exposed_fraction(parts),
+        words=f"{len(wait):,} steps inside the recorded window; it slows them, and there are none outside",
+    )
+
+
+def exposed_fraction(parts: list[Breakdown]) -> float | None:
+    """Exposed wait over wait, on all steps of the windows; None where a device's work was not recorded."""
+    if not parts or any(part.exposed_ns is None for part in parts):
+        return None
+    wait = sum(int(part.wait_ns.sum()) for part in parts)
+    exposed = sum(int(part.exposed_ns.sum()) for part in parts if part.exposed_ns is not None)
+    return exposed / wait if wait else 1.0
+
+
+def step_time(sample: Sample) -> StepTime:
+    """Distribution of the step time, in nanoseconds."""
+    p50, p95 = np.percentile(sample.duration_ns, [50, 95])
+    return StepTime(float(sample.duration_ns.mean()), float(p50), float(p95), float(sample.duration_ns.max()))
+
+
+def wait(sample: Sample) -> Wait:
+    """The wait for data per step; its share is total wait over total time, so that a long step counts as one."""
+    p50, p95 = np.percentile(sample.wait_ns, [50, 95])
+    mean, total = float(sample.wait_ns.mean()), float(sample.duration_ns.sum())
+    exposed = None if sample.exposed_fraction is None else mean * sample.exposed_fraction
+    return Wait(
+        mean_ns=mean,
+        p50_ns=float(p50),
+        p95_ns=float(p95),
+        max_ns=float(sample.wait_ns.max()),
+        share=min(1.0, float(sample.wait_ns.sum()) / total) if total else 0.0,
+        exposed_ns=exposed,
+        hidden_ns=None if exposed is None else mean - exposed,
+        startup_ns=sample.startup_ns,
+        batches=sample.batches,
+    )
+
+
+def overhead(steps: pl.DataFrame, window_close_ns: list[int]) -> Overhead:
+    """What profkit cost: its own clocked time outside windows, and how much a window slowed its steps."""
+    steady = steps.filter(pl.col("steady"))
+    outside, inside = (
+        steady.filter(pl.col("window").is_null()),
+        steady.filter(pl.col("window").is_not_null()),
+    )
+    close = sum(window_close_ns) if window_close_ns else None
+    if not outside.height:
+        return Overhead(window_close_ns=close)
+    time = _duration(outside)
+    own = float(np.median(outside["own_ns"].to_numpy()))
+    ratio = spread = None
+    if inside.height:
+        ratios = _duration(inside) / np.median(time)
+        ratio = float(np.median(ratios))
+        low, high = np.percentile(ratios, [25, 75])
+        spread = float(high - low) / 2
+    return Overhead(
+        outside_ns_per_step=own,
+        outside_share=own / float(np.median(time)),
+        inside_ratio=ratio,
+        inside_spread=spread,
+        window_close_ns=close,
+    )
+
+
+def _duration(steps: pl.DataFrame) -> Floats:
+    return (steps["end_ns"] - steps["start_ns"]).to_numpy().astype(np.float64)

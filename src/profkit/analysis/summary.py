@@ -1,0 +1,134 @@
+"""One run, every question: the Report that all surfaces show."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from profkit.analysis.breakdown import CLASSES, Breakdown, breakdown
+from profkit.analysis.columns import Columns
+from profkit.analysis.findings import findings, headline
+from profkit.analysis.loaders import loaders_of
+from profkit.analysis.memory import memory
+from profkit.analysis.operators import kernels, operators
+from profkit.analysis.report import Memory, Operator, Report, StepRow, Wait
+from profkit.analysis.steps import (
+    exposed_fraction,
+    overhead,
+    sample_of_run,
+    sample_of_trace,
+    step_time,
+    wait,
+)
+from profkit.trace.model import Run, Trace
+
+
+def report(run: Run) -> Report:
+    """Everything the analyses say about `run`. Operators, kernels and memory are those of its first window."""
+    traces = run.traces
+    columns = [Columns(trace) for trace in traces]
+    parts = [breakdown(trace, c) for trace, c in zip(traces, columns, strict=True)]
+    with_operators = [p for p, t in zip(parts, traces, strict=True) if t.info.source != "capture"]
+    fraction = exposed_fraction(with_operators) if with_operators else (None if run.info.devices else 1.0)
+    sample = sample_of_run(run.steps, fraction) if run.steps.height else sample_of_trace(parts)
+    step = step_time(sample) if sample else None
+    waited = wait(sample) if sample else None
+    stall_share = _stall_share(waited)
+    steps = run.steps.height or sum(len(part.number) for part in parts if not part.whole_trace)
+    judged = len(sample.duration_ns) if sample else 0
+    loaders = run.info.loaders or loaders_of(traces)
+    found = findings(step, waited, stall_share, loaders, judged)
+    by_name, by_shape, on_device, allocated = _first_window(traces, columns)
+    return Report(
+        name=run.name,
+        profkit=run.info.profkit,
+        frameworks=run.info.frameworks,
+        state=run.info.ended,
+        last_step=int(run.steps["number"].max()) if run.steps.height else None,  # type: ignore[arg-type]
+        headline=headline(found, waited, stall_share, steps),
+        steps=steps,
+        measured_on=sample.words if sample else "no step",
+        step_time_ns=step,
+        stall_share=stall_share,
+        wait=waited,
+        breakdown_ns=_mean_breakdown(parts),
+        breakdown_steps=sum(len(part.number) for part in parts),
+        operators=by_name,
+        operators_by_shape=by_shape,
+        kernels=on_device,
+        memory=allocated,
+        findings=found,
+        overhead=overhead(run.steps, run.info.window_close_ns),
+        dropped=_added([t.info.dropped for t in traces]),
+        repaired=_added([t.info.repaired for t in traces]),
+        counts=_added([t.info.counts for t in traces]),
+        notes=[*run.info.notes, *(note for t in traces for note in t.info.notes)],
+        windows=len(traces),
+        window_steps=[row for part in parts if not part.whole_trace for row in _rows(part)],
+        counters=_counters(run.counters),
+        schedule=run.info.schedule,
+        hparams=run.info.hparams,
+    )
+
+
+def _stall_share(waited: Wait | None) -> float | None:
+    """Exposed wait over step time; None where no one can say how much of the wait was exposed."""
+    if waited is None or waited.exposed_ns is None:
+        return None
+    return waited.share * (waited.exposed_ns / waited.mean_ns) if waited.mean_ns else 0.0
+
+
+def _first_window(
+    traces: tuple[Trace, ...], columns: list[Columns]
+) -> tuple[list[Operator], list[Operator], list[Operator], Memory]:
+    if not traces:
+        return [], [], [], Memory()
+    by_name, by_shape = operators(traces[0], columns[0])
+    return by_name, by_shape, kernels(traces[0], columns[0]), memory(traces[0])
+
+
+def _mean_breakdown(parts: list[Breakdown]) -> dict[str, float]:
+    """Nanoseconds per step of each class, over all recorded steps; of the whole trace where it has no steps."""
+    if not parts:
+        return {}
+    count = sum(len(part.number) for part in parts)
+    return {name: float(sum(int(part.time_ns[name].sum()) for part in parts)) / count for name in CLASSES}
+
+
+def _rows(part: Breakdown) -> list[StepRow]:
+    """One row per step, in plain numbers."""
+    exposed: list[int] | list[None] = [None] * len(part.number) if part.exposed_ns is None else part.exposed_ns.tolist()
+    classes = np.stack([part.time_ns[name] for name in CLASSES], axis=1).tolist()
+    return [
+        StepRow(
+            number=number,
+            start_ns=start,
+            duration_ns=duration,
+            breakdown_ns=dict(zip(CLASSES, times, strict=True)),
+            wait_ns=waited,
+            exposed_wait_ns=exposed_ns,
+        )
+        for number, start, duration, times, waited, exposed_ns in zip(
+            part.number.tolist(),
+            part.start.tolist(),
+            part.duration.tolist(),
+            classes,
+            part.wait_ns.tolist(),
+            exposed,
+            strict=True,
+        )
+    ]
+
+
+def _counters(counters: pl.DataFrame) -> dict[str, dict[str, float]]:
+    """Mean and maximum of each counter over the run."""
+    grouped = counters.group_by("name", maintain_order=True).agg(
+        pl.mean("value").alias("mean"), pl.max("value").alias("max")
+    )
+    return {name: {"mean": mean, "max": top} for name, mean, top in grouped.iter_rows()}
+
+
+def _added(parts: list[dict[str, int]]) -> dict[str, int]:
+    """Counts of several windows in one."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: sum(part.get(name, 0) for part in parts) for name in names}

@@ -1,0 +1,40 @@
+"""Every error profkit raises on purpose.
+
+    ProfkitError
+    ├── UsageError           an argument or a call that cannot be meant
+    │   ├── UnknownPlugin    no hook, reader or exporter of that name
+    │   └── RunStateError    a second run, a step outside its thread, ...
+    ├── MissingDependency    asked for by name, but its library is not installed
+    ├── UnreadableTrace      a file or folder that is no trace
+    └── ExportError          an exporter cannot express this run
+
+The message says what was asked, what exists, and what to do. The command line prints it and exits with 2.
+"""
+
+
+class ProfkitError(Exception):
+    """Base of all errors raised by profkit on purpose."""
+
+
+class UsageError(ProfkitError, ValueError):
+    """An argument or a call that cannot be meant."""
+
+
+class UnknownPlugin(UsageError, LookupError):
+    """No plugin of that name is installed."""
+
+
+class RunStateError(UsageError, RuntimeError):
+    """The call does not fit the state of the run."""
+
+
+class MissingDependency(ProfkitError, ImportError):
+    """Asked for by name, but the library it needs is not installed."""
+
+
+class UnreadableTrace(ProfkitError):
+    """The file or folder holds no trace profkit can read."""
+
+
+class ExportError(ProfkitError):
+    """The exporter cannot express this run."""

@@ -1,0 +1,1 @@
+"""Native formats: one module each, from a file to batches of columns."""

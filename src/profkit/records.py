@@ -1,0 +1,128 @@
+"""What the processes of a run append to their capture files: framed msgpack records.
+
+A file is a sequence of frames, each `length (u32, little endian) · CRC-32 of the body (u32) · body`, the body one
+msgpack array whose first element is the record's tag. Every frame is one unbuffered write, so that whatever was
+written survives the death of its process; only the last frame can be torn. All times are unix nanoseconds.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+
+FRAME = struct.Struct("<II")
+SUFFIX = ".pkrec"
+
+
+class Start(msgspec.Struct, array_like=True, tag=0, frozen=True):
+    """First record of a training process. `schedule` holds the five counts of profkit.schedule."""
+
+    pid: int
+    rank: int
+    world_size: int
+    host: str
+    time_ns: int
+    script: str
+    python: str
+    profkit: str
+    schedule: tuple[int, int, int, int, int]
+    hparams: dict[str, str | int | float | bool]
+    native_thread: int
+    keep_capture: bool = True  # native files stay, gzipped, once they have become tables
+
+
+class Framework(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    """A framework whose hook is attached, and the devices it may use (names such as `cuda:0`)."""
+
+    name: str
+    version: str
+    devices: tuple[str, ...] = ()
+
+
+class Step(msgspec.Struct, array_like=True, tag=2, gc=False, frozen=True):
+    """Step `number` ended. `own_ns`: what profkit itself took during it, by its own clock."""
+
+    number: int
+    start_ns: int
+    end_ns: int
+    source: str  # marker · callback · optimizer · exit
+    own_ns: int = 0
+
+
+class Wait(msgspec.Struct, array_like=True, tag=3, gc=False, frozen=True):
+    """A batch was asked for and came. `first`: the first batch of a pass over the loader."""
+
+    loader: int
+    start_ns: int
+    duration_ns: int
+    first: bool
+
+
+class LoaderOpened(msgspec.Struct, array_like=True, tag=4, frozen=True):
+    """An iterator over a loader was made. `settings`: what advice needs (num_workers, batch_size, ...)."""
+
+    loader: int
+    name: str
+    start_ns: int
+    duration_ns: int
+    settings: dict[str, str | int | float | bool | None]
+
+
+class WindowOpened(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    """A hook's profiler is on from here; `first` is the number of the first recorded step."""
+
+    hook: str
+    window: int
+    first: int
+    time_ns: int
+
+
+class Window(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    """A window's native file is whole and lies in the capture folder under `path`. `last`: number of its last step."""
+
+    hook: str
+    window: int
+    first: int
+    last: int
+    path: str
+    reader: str
+    close_ns: int  # what stopping and exporting took
+
+
+class Note(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """One sentence the report must show: what was not recorded, and why."""
+
+    text: str
+    time_ns: int
+
+
+class End(msgspec.Struct, array_like=True, tag=8, frozen=True):
+    """The run was left. `reason`: finished, or the name of the exception that ended it."""
+
+    reason: str
+    time_ns: int
+
+
+class Sample(msgspec.Struct, array_like=True, tag=9, gc=False, frozen=True):
+    """One reading of the system by the sidecar; counters by name, each in the unit its name carries."""
+
+    time_ns: int
+    values: dict[str, float]
+
+
+Record = Start | Framework | Step | Wait | LoaderOpened | WindowOpened | Window | Note | End | Sample
+
+_decoder = msgspec.msgpack.Decoder(Record)
+
+
+def frames(data: bytes | memoryview) -> Iterator[tuple[Record, int]]:
+    """Whole records at the beginning of `data`, each with the offset behind it; stops at a torn or damaged frame."""
+    view, at = memoryview(data), 0
+    while at + FRAME.size <= len(view):
+        length, checksum = FRAME.unpack_from(view, at)
+        body = view[at + FRAME.size : at + FRAME.size + length]
+        if len(body) < length or zlib.crc32(body) != checksum:
+            return
+        at += FRAME.size + length
+        yield _decoder.decode(body), at

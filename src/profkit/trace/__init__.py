@@ -1,0 +1,1 @@
+"""The common trace: columns, nesting, Parquet in and out."""

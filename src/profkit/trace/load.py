@@ -1,0 +1,112 @@
+"""Open what profkit recorded, or anybody's trace file."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+import profkit
+from profkit import plugins
+from profkit.errors import UnreadableTrace
+from profkit.readers import jsonpieces
+from profkit.trace.assemble import assemble
+from profkit.trace.batch import ReadContext
+from profkit.trace.model import Run, RunInfo, Trace
+from profkit.trace.schema import COUNTERS, STEPS, empty
+
+PROFKIT_FOLDER = Path("plugins", "profkit")
+
+
+def load(path: str | Path) -> Run:
+    """The run recorded under `path`, or a native trace file as a run with one trace.
+
+    `path` may be a run folder, a log folder (its newest run is taken) or a file. Raises UnreadableTrace with one
+    sentence saying what the path is instead.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _load_folder(path)
+    if not path.exists():
+        raise UnreadableTrace(f"{path} does not exist")
+    return _load_file(path)
+
+
+def read_native(path: Path, reader: str, context: ReadContext) -> Trace:
+    """The trace in one native file, by the reader of that name."""
+    batches = plugins.load(plugins.READERS, reader).read(path, context)
+    return assemble(batches, context, source=reader, profkit=profkit.__version__)
+
+
+def _load_file(path: Path) -> Run:
+    head = jsonpieces.head(path)
+    if not head:
+        raise UnreadableTrace(f"{path} is empty")
+    for name, reader in plugins.load_all(plugins.READERS).items():
+        if reader.recognises(path, head):
+            trace = read_native(path, name, ReadContext())
+            info = RunInfo(
+                profkit=profkit.__version__,
+                script=path.name,
+                host=trace.info.host,
+                rank=trace.info.rank,
+                world_size=trace.info.world_size,
+                ended="trace",
+                frameworks=trace.info.frameworks,
+            )
+            return Run(info, empty(STEPS), empty(COUNTERS), open_traces=(partial(_itself, trace),))
+    raise UnreadableTrace(
+        f"{path} is no trace: no reader knows its format (installed: {', '.join(plugins.names(plugins.READERS))})"
+    )
+
+
+def _load_folder(folder: Path) -> Run:
+    from profkit.finalise import finalise
+    from profkit.trace.store import read_trace
+
+    run_folder = _run_folder(folder)
+    profkit_folder = run_folder / PROFKIT_FOLDER
+    info = finalise(profkit_folder)
+    if info.ended == "running":
+        return _load_running(run_folder, info)
+    windows = sorted((profkit_folder / "trace").glob("window=*/rank=*"), key=_window_and_rank)
+    return Run(
+        info,
+        _read_table(profkit_folder / "steps", info.rank, STEPS),
+        _read_table(profkit_folder / "counters", info.rank, COUNTERS),
+        folder=run_folder,
+        open_traces=tuple(partial(read_trace, window) for window in windows),
+    )
+
+
+def _load_running(run_folder: Path, info: RunInfo) -> Run:
+    """A run whose training still goes on: what its capture files hold so far."""
+    from profkit.capture import counters_table, read_capture, steps_table
+
+    capture = read_capture(run_folder / PROFKIT_FOLDER / "capture")
+    return Run(info, steps_table(capture), counters_table(capture), folder=run_folder)
+
+
+def _run_folder(folder: Path) -> Path:
+    """The folder itself if it is a run's, else the newest run below it."""
+    for candidate in (folder, *folder.parents[:2]):
+        if (candidate / PROFKIT_FOLDER / "capture").is_dir():
+            return candidate
+    runs = sorted((p.parents[2] for p in folder.glob(f"*/{PROFKIT_FOLDER}/capture")), key=lambda run: run.name)
+    if not runs:
+        raise UnreadableTrace(f"{folder} holds no profkit run; name a run folder, its log folder, or a trace file")
+    return runs[-1]
+
+
+def _window_and_rank(path: Path) -> tuple[int, int]:
+    return int(path.parent.name.removeprefix("window=")), int(path.name.removeprefix("rank="))
+
+
+def _read_table(folder: Path, rank: int, columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+    path = folder / f"rank={rank}.parquet"
+    return pl.read_parquet(path) if path.exists() else empty(columns)
+
+
+def _itself(trace: Trace) -> Trace:
+    return trace

@@ -1,0 +1,117 @@
+"""The model: a Run is one training, a Trace one recorded window of one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+import polars as pl
+
+from profkit.trace.schema import FORMAT_VERSION
+
+
+class TraceInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a trace says about itself (meta.json). An allow-list: no environment, no argument values."""
+
+    format_version: int = FORMAT_VERSION
+    profkit: str = ""
+    source: str = ""  # the reader's name, or `capture` where there was no framework's profiler
+    frameworks: dict[str, str] = {}
+    python: str = ""
+    host: str = ""
+    rank: int = 0
+    world_size: int = 1
+    backend: str = ""  # of torch.distributed, where there is one
+    devices: list[dict[str, str | int | float | None]] = []
+    schedule: list[int] = []
+    window: int = 0
+    first_step: int | None = None
+    training_thread: int | None = None  # id of the track the training loop ran on
+    device_recorded: bool = False  # whether any device's work was recorded
+    start_ns: int = 0
+    end_ns: int = 0
+    counts: dict[str, int] = {}  # events, steps, kernels, memory, ... as the source holds them
+    dropped: dict[str, int] = {}
+    repaired: dict[str, int] = {}
+    notes: list[str] = []
+    native: dict[str, str | int | float | bool | None] = {}  # the source's own flags, for the way back
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One recorded window of one rank, as tables with the columns of `profkit.trace.schema`.
+
+    `spans` is sorted by (track, start, −duration) and properly nested within a track; row i has id i.
+    """
+
+    info: TraceInfo
+    spans: pl.DataFrame
+    tracks: pl.DataFrame
+    links: pl.DataFrame
+    memory: pl.DataFrame
+
+    def __repr__(self) -> str:
+        return (
+            f"<Trace window {self.info.window} rank {self.info.rank}: {self.spans.height:,} spans, "
+            f"{self.info.counts.get('steps', 0)} steps>"
+        )
+
+
+class Loader(msgspec.Struct, frozen=True):
+    """A loader the run iterated over, with what advice needs to know of it."""
+
+    name: str
+    settings: dict[str, str | int | float | bool | None] = {}
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run says about itself (run.json). An allow-list: no environment, no argument values."""
+
+    format_version: int = FORMAT_VERSION
+    profkit: str = ""
+    script: str = ""
+    python: str = ""
+    host: str = ""
+    pid: int | None = None
+    rank: int = 0
+    world_size: int = 1
+    start_ns: int | None = None
+    end_ns: int | None = None
+    ended: str = "unknown"  # finished · running · the exception's name · without notice
+    frameworks: dict[str, str] = {}
+    devices: list[str] = []
+    schedule: list[int] = []
+    hparams: dict[str, str | int | float | bool] = {}
+    loaders: dict[str, Loader] = {}
+    step_source: str | None = None
+    notes: list[str] = []
+    torn_bytes: int = 0  # of a record cut short by the end of its process
+    records: int = 0
+    window_close_ns: list[int] = []  # what stopping each profiler and writing its file took
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: every step and every counter of its life, and zero or more recorded windows.
+
+    A foreign file is a run with one trace and no steps outside it; `folder` is None then.
+    """
+
+    info: RunInfo
+    steps: pl.DataFrame
+    counters: pl.DataFrame
+    folder: Path | None = None
+    open_traces: Sequence[Callable[[], Trace]] = field(default=(), repr=False)
+
+    @cached_property
+    def traces(self) -> tuple[Trace, ...]:
+        """The recorded windows, read from disk when first asked for."""
+        return tuple(open_trace() for open_trace in self.open_traces)
+
+    @property
+    def name(self) -> str:
+        """What people call it: the folder's name, or the script's."""
+        return self.folder.name if self.folder else self.info.script

@@ -1,0 +1,81 @@
+"""A stall is found where there is one, with a remedy whose promise the arithmetic keeps; health yields nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from profkit.analysis.findings import CAUSES, INPUT_BOUND, SEVERE
+from profkit.analysis.report import Finding, Report
+from profkit.analysis.summary import report
+from tests.runs import MS, loader, run
+
+
+def of_waits(share: float, count: int = 20, **settings: Any) -> Report:
+    """The report of a run whose steady steps of 100 ms wait for this share of their time."""
+    waiting = {"wait_ns": round(share * 100 * MS)}
+    return report(run([dict(waiting) for _ in range(count)], loaders=loader(**settings)))
+
+
+def only(found: Report) -> Finding:
+    [finding] = found.findings
+    assert finding.cause in CAUSES
+    return finding
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.0999])
+def test_a_wait_below_a_tenth_of_the_step_is_never_a_finding(share: float) -> None:
+    found = of_waits(share, num_workers=0)
+    assert found.findings == []
+    assert found.headline.startswith("Nothing to fix in the input")
+
+
+def test_a_wait_from_the_threshold_on_is_partly_input_bound_and_from_severe_on_wholly() -> None:
+    assert only(of_waits(INPUT_BOUND, num_workers=0)).message.startswith("Partly input-bound: 10 %")
+    assert only(of_waits(SEVERE, num_workers=0)).message == (
+        "Input-bound: 25 % of each step waits for data, 25 ms of 100 ms."
+    )
+
+
+def test_the_headline_is_the_finding() -> None:
+    found = of_waits(0.43, num_workers=0)
+    assert found.headline == only(found).message
+    assert found.stall_share == pytest.approx(0.43)
+
+
+@pytest.mark.parametrize(
+    ("share", "workers", "cores", "wanted", "speedup"),
+    [
+        (0.40, 0, 8, 1, 1.67),  # 40 ms a batch beside 60 ms of work: one worker hides it
+        (0.75, 0, 8, 3, 4.0),  # 75 ms a batch beside 25 ms: three workers
+        (0.50, 2, 8, 4, 2.0),  # two workers deliver one in 100 ms, so a batch costs 200; beside 50 ms: four
+        (0.90, 0, 4, 3, 3.33),  # nine would be needed, three have a core: one batch each 30 ms
+    ],
+)
+def test_the_remedy_names_the_number_of_workers_and_what_it_gains(
+    share: float, workers: int, cores: int, wanted: int, speedup: float
+) -> None:
+    finding = only(of_waits(share, num_workers=workers, cpus=cores))
+    assert f"num_workers={wanted}," in finding.remedy
+    assert finding.predicted_speedup == speedup
+
+
+def test_where_every_core_has_a_worker_already_the_sample_must_get_cheaper() -> None:
+    finding = only(of_waits(0.5, num_workers=4, cpus=4))
+    assert "num_workers" not in finding.remedy
+    assert "cheaper" in finding.remedy
+
+
+def test_few_steps_make_low_confidence() -> None:
+    assert only(of_waits(0.5, count=4, num_workers=0)).confidence == "low"
+    assert only(of_waits(0.5, count=5, num_workers=0)).confidence == "high"
+
+
+def test_a_device_that_was_used_but_not_recorded_is_said_and_nothing_is_assumed() -> None:
+    found = report(run([{"wait_ns": 50 * MS} for _ in range(20)], loaders=loader(num_workers=0), devices=["cuda:0"]))
+    assert found.stall_share is None
+    assert found.wait is not None and found.wait.exposed_ns is None
+    finding = only(found)
+    assert "not recorded" in finding.message
+    assert finding.confidence == "low"
