@@ -121,5 +121,13 @@ def _make(entry: EntryPoint) -> Any:
         return entry.load()()
     except ModuleNotFoundError as error:
         raise MissingDependency(
-            f"{entry.name!r} needs the module {error.name!r}; run: pip install 'profkit[{entry.name}]'"
+            f"{entry.name!r} needs the module {error.name!r}; run: pip install {_requirement(entry, error.name)}"
         ) from error
+
+
+def _requirement(entry: EntryPoint, module: str | None) -> str:
+    """What to install: the extra of the plugin's name where its distribution has one, else the module itself."""
+    distribution = entry.dist
+    if distribution is not None and entry.name in (distribution.metadata.get_all("Provides-Extra") or ()):
+        return f"'{distribution.name}[{entry.name}]'"
+    return str(module)

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from profkit.analysis.columns import Columns
 from profkit.trace.intervals import EMPTY, Intervals
 from profkit.trace.model import Trace
-from profkit.trace.vocabulary import step_number
 from profkit.trace.words import Words
 
 Ints = npt.NDArray[np.int64]
@@ -79,9 +78,7 @@ def steps(trace: Trace, columns: Columns) -> tuple[Ints, Ints, Ints]:
     """Number, start and end of the steps in order of time, unix nanoseconds."""
     rows = np.flatnonzero(columns.kind("step"))
     rows = rows[np.argsort(columns.start[rows], kind="stable")]
-    names = trace.spans["name"].gather(rows).to_list()
-    numbers = [step_number(name) for name in names]
-    number = np.array([i if n is None else n for i, n in enumerate(numbers)], np.int64)
+    number = trace.spans["step"].gather(rows).to_numpy().astype(np.int64)
     return number, columns.start[rows], columns.end[rows]
 
 

@@ -10,6 +10,7 @@ import math
 
 from profkit.analysis.report import Finding, StepTime, Wait
 from profkit.trace.model import Loader
+from profkit.units import duration, percent
 
 CAUSES = {
     "input_bound": "the training loop waits for its data",
@@ -17,6 +18,7 @@ CAUSES = {
 
 INPUT_BOUND = 0.10  # of the step, exposed
 SEVERE = 0.25
+MOST_WORKERS_UNASKED = 8  # advised where the number of cores is not known
 
 LoaderSettings = dict[str, str | int | float | bool | None]
 
@@ -41,28 +43,23 @@ def headline(found: list[Finding], wait: Wait | None, stall_share: float | None,
     """The verdict in one sentence."""
     if found:
         return found[0].message
-    if not steps or wait is None:
+    if not steps:
         return "No step was recorded, so there is nothing to judge."
+    if wait is None:
+        return "No wait for data was recorded, so the input cannot be judged."
     share = wait.share if stall_share is None else stall_share
-    return f"Nothing to fix in the input: {percent(share)} of each step waits for data."
+    return f"Nothing to fix in the input: {_below(share)} of each step waits for data."
 
 
-def percent(share: float) -> str:
-    """A share in words, with one decimal only where it matters."""
-    return f"{share * 100:.0f} %" if share >= 0.095 else f"{share * 100:.1f} %"
-
-
-def milliseconds(time_ns: float) -> str:
-    """A time in words: three digits, in milliseconds, or microseconds below one."""
-    if time_ns < 1e6:
-        return f"{time_ns / 1e3:.0f} µs"
-    return f"{time_ns / 1e6:.0f} ms" if time_ns >= 1e8 else f"{time_ns / 1e6:.3g} ms"
+def _below(share: float) -> str:
+    """A share below the threshold, rounded down, so that it never reads as one at the threshold."""
+    return percent(math.floor(share * 1_000) / 1_000 if share >= 0.01 else share)
 
 
 def _input_bound(step: StepTime, wait: Wait, share: float, exposed: bool, loader: Loader | None, steps: int) -> Finding:
     label = "Input-bound" if share >= SEVERE else "Partly input-bound"
     sure = exposed and steps >= 5
-    of_step = f"{milliseconds(share * step.mean)} of {milliseconds(step.mean)}"
+    of_step = f"{duration(share * step.mean)} of {duration(step.mean)}"
     unknown = "" if exposed else " (whether a device worked meanwhile was not recorded)"
     remedy, speedup = _remedy(step.mean, share * step.mean, loader)
     return Finding(
@@ -99,20 +96,20 @@ def _remedy(step_ns: float, wait_ns: float, loader: Loader | None) -> tuple[str,
     workers, cores = settings.get("num_workers"), settings.get("cpus")
     if not isinstance(workers, int):
         return "Load the data in parallel with the step, or prefetch it.", step_ns / busy_ns
-    if not isinstance(cores, int) or cores < 1:
-        cores = 2**16
+    known = isinstance(cores, int) and cores > 0
     produce_ns = wait_ns if workers == 0 else workers * step_ns
     wanted = math.ceil(produce_ns / busy_ns)
-    most = max(cores - 1, 1)
+    most = max(cores - 1, 1) if isinstance(cores, int) and known else MOST_WORKERS_UNASKED
     target = max(1, min(wanted, most))
     predicted = step_ns / max(busy_ns, produce_ns / target)
     if target <= workers:
         return (
-            f"{workers} workers on {cores} cores cannot keep up: make a sample cheaper (smaller images, a faster "
+            f"{workers} workers cannot keep up{f' on {cores} cores' if known else ''}: make a sample cheaper (smaller images, a faster "
             "decoder, cached or batched transforms).",
             step_ns / busy_ns,
         )
     advice = f"DataLoader(…, num_workers={target}, persistent_workers=True)"
     if target < wanted:
-        advice += f"; {wanted} would hide the wait, but there are {cores} cores: make a sample cheaper too"
+        limit = f"there are {cores} cores" if known else "the number of cores is not known"
+        advice += f"; {wanted} would hide the wait, but {limit}: make a sample cheaper too"
     return advice + ".", max(predicted, 1.0)

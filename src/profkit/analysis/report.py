@@ -138,6 +138,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]
     notes: list[str]
     windows: int
+    recorded: bool  # whether a framework's profiler recorded one of them; else they hold steps and waits alone
     window_steps: list[StepRow]
     counters: dict[str, dict[str, float]]  # name -> mean and max over the run
     schedule: list[int]

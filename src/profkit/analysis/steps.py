@@ -35,24 +35,24 @@ def sample_of_run(steps: pl.DataFrame, exposed_fraction: float | None) -> Sample
         return None
     outside, steady = pl.col("window").is_null(), pl.col("steady")
     choices = (
-        (outside & steady, "steady steps outside the recorded windows"),
-        (steady, "steady steps, all inside a recorded window, which slows them"),
-        (outside, "steps outside the recorded windows, none of them steady"),
-        (pl.lit(True), "steps, none of them steady"),
+        (outside & steady, "outside the recorded windows, all steady"),
+        (steady, "inside a recorded window, which slows them, all steady"),
+        (outside, "outside the recorded windows, none of them steady"),
+        (pl.lit(True), "none of them steady"),
     )
     chosen, words = next((rows, w) for c, w in choices if (rows := steps.filter(c)).height)
     return Sample(
         duration_ns=(chosen["end_ns"] - chosen["start_ns"] - chosen["excluded_ns"]).to_numpy().astype(np.float64),
         wait_ns=chosen["wait_ns"].to_numpy().astype(np.float64),
         exposed_fraction=exposed_fraction,
-        words=f"{chosen.height:,} {words}",
+        words=f"{_steps(chosen.height)} {words}",
         startup_ns=float(steps["startup_ns"].sum()),
         batches=int(steps["batches"].sum()),
     )
 
 
-def sample_of_trace(parts: list[Breakdown]) -> Sample | None:
-    """The steps of traces that are all there is, as of a foreign file."""
+def sample_of_trace(parts: list[Breakdown], batches: int) -> Sample | None:
+    """The steps of traces that are all there is, as of a foreign file, and how many waits for a batch they hold."""
     parts = [part for part in parts if not part.whole_trace]
     if not parts:
         return None
@@ -61,7 +61,8 @@ def sample_of_trace(parts: list[Breakdown]) -> Sample | None:
         duration_ns=np.concatenate([part.duration for part in parts]).astype(np.float64),
         wait_ns=wait,
         exposed_fraction=exposed_fraction(parts),
-        words=f"{len(wait):,} steps inside the recorded window; it slows them, and there are none outside",
+        words=f"{_steps(len(wait))} inside the recorded window, which slows them; there are none outside",
+        batches=batches,
     )
 
 
@@ -127,3 +128,7 @@ def overhead(steps: pl.DataFrame, window_close_ns: list[int]) -> Overhead:
 
 def _duration(steps: pl.DataFrame) -> Floats:
     return (steps["end_ns"] - steps["start_ns"]).to_numpy().astype(np.float64)
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count:,} steps"

@@ -30,9 +30,9 @@ def report(run: Run) -> Report:
     parts = [breakdown(trace, c) for trace, c in zip(traces, columns, strict=True)]
     with_operators = [p for p, t in zip(parts, traces, strict=True) if t.info.source != "capture"]
     fraction = exposed_fraction(with_operators) if with_operators else (None if run.info.devices else 1.0)
-    sample = sample_of_run(run.steps, fraction) if run.steps.height else sample_of_trace(parts)
+    sample = sample_of_run(run.steps, fraction) if run.steps.height else sample_of_trace(parts, _batches(traces))
     step = step_time(sample) if sample else None
-    waited = wait(sample) if sample else None
+    waited = wait(sample) if sample and sample.batches else None
     stall_share = _stall_share(waited)
     steps = run.steps.height or sum(len(part.number) for part in parts if not part.whole_trace)
     judged = len(sample.duration_ns) if sample else 0
@@ -64,11 +64,16 @@ def report(run: Run) -> Report:
         counts=_added([t.info.counts for t in traces]),
         notes=[*run.info.notes, *(note for t in traces for note in t.info.notes)],
         windows=len(traces),
+        recorded=bool(with_operators),
         window_steps=[row for part in parts if not part.whole_trace for row in _rows(part)],
         counters=_counters(run.counters),
         schedule=run.info.schedule,
         hparams=run.info.hparams,
     )
+
+
+def _batches(traces: tuple[Trace, ...]) -> int:
+    return sum(trace.spans.filter(pl.col("kind") == "data_wait").height for trace in traces)
 
 
 def _stall_share(waited: Wait | None) -> float | None:

@@ -1,0 +1,55 @@
+# Every target installs what it needs into .venv; Python 3.11 or newer, pip and make are enough.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+SOURCES := $(shell find src hooks exporters -name '*.py') pyproject.toml
+
+.PHONY: help demo test check bench format clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+
+demo: $(VENV)/demo  ## Train on real images with profkit, print the verdict, say how to open TensorBoard.
+	$(BIN)/python samples/pytorch_digits.py --logdir runs/digits
+
+test: $(VENV)/wheel  ## What CI runs: lint, types and tests, all against the installed wheel.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p profkit
+	$(BIN)/mypy tests samples benchmarks
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
+
+check: test
+
+bench: $(VENV)/wheel  ## Measure profkit beside its peers, in one run, as ratios.
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/development  ## Put the sources into the project's form.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove what the other targets made.
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "profkit needs Python 3.11 or newer, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo: $(BIN)/python $(SOURCES)
+	@echo 'Installing profkit and what the sample needs into $(VENV); this happens once.'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[samples]'
+	@touch $@
+
+$(VENV)/development: $(BIN)/python pyproject.toml
+	@echo 'Installing what development needs into $(VENV); this happens once.'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[dev,peers]'
+	@touch $@
+
+$(VENV)/wheel: $(VENV)/development $(SOURCES)
+	rm -rf build dist
+	$(BIN)/python -m build --wheel --no-isolation . > $(VENV)/build.log 2>&1 || (cat $(VENV)/build.log; false)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	@touch $@ $(VENV)/demo
