@@ -51,4 +51,5 @@ def others() -> list[str]:
     """Files of the corpus that are no traces."""
     traces = {file.path for file in listed()}
     files = (path for path in sorted(CORPUS.rglob("*")) if path.is_file() and path.suffix not in ("", ".py"))
-    return [name for path in files if (name := str(path.relative_to(CORPUS))) not in traces]
+    names = [str(path.relative_to(CORPUS)) for path in files]
+    return [name for name in names if name not in traces and not name.startswith(".")]

@@ -16,8 +16,8 @@ from isal.isal_zlib import error as IsalError
 
 from profkit.errors import UnreadableTrace
 
-PIECE_BYTES = 16 << 20
-BLOCK_BYTES = 4 << 20
+PIECE_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 
 _EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
@@ -52,9 +52,16 @@ def raw_bytes(path: Path) -> Iterator[bytes]:
 def head(path: Path, size: int = 4096) -> bytes:
     """The first bytes of the content. Raises UnreadableTrace where the file cannot be opened."""
     try:
-        return next(raw_bytes(path), b"")[:size]
+        with path.open("rb") as file:
+            block = file.read(size)
     except OSError as error:
         raise UnreadableTrace(f"cannot read {path}: {error.strerror or error}") from error
+    if block[:2] != GZIP_MAGIC:
+        return block
+    try:
+        return isal_zlib.decompressobj(31).decompress(block, size)
+    except IsalError as error:  # type: ignore[misc]  # its stub calls the class an instance
+        raise UnreadableTrace(f"{path} is a damaged gzip file: {error}") from error
 
 
 def pieces(path: Path, size: int = PIECE_BYTES) -> Iterator[Piece]:

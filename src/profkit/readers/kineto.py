@@ -16,6 +16,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -226,7 +227,8 @@ class _Reading:
             "counter events": len(by_phase["C"]),
             "begin or end events without a partner": len(halves) - 2 * len(joined),
         }
-        self._learn_names([e for e in by_phase["M"] if e.name in ("thread_name", "process_name")])
+        names = [e for e in by_phase["M"] if e.name in ("thread_name", "process_name")]
+        self._learn_names(list({(e.name, e.pid, e.tid): e for e in names}.values()))
         memory = [e for e in by_phase["i"] if e.name == "[memory]" and _has_time(e)]
         arrows = by_phase["s"] + by_phase["f"]
         flows = [e for e in arrows if e.cat in BACKWARD_FLOWS and _has_time(e) and _is_id(e.id)]
@@ -425,15 +427,15 @@ def _argument_columns(events: list[_Event], categories: Words) -> dict[str, pl.S
     if len(operators):
         args = _arguments([events[i] for i in operators.tolist()], _OperatorArgs)
         for name, values in (
-            ("shapes", [_text(a.shapes) for a in args]),
-            ("dtypes", [_text(a.dtypes) for a in args]),
+            ("shapes", _texts([a.shapes for a in args])),
+            ("dtypes", _texts([a.dtypes for a in args])),
             ("stack", [a.call_stack or None for a in args]),
             ("module", [a.module or None for a in args]),
         ):
             columns[name] = _scattered(values, operators, count, WORD)
         for i, a in zip(operators.tolist(), args, strict=True):
             if a.collective or a.kernel_backend:
-                details[i] = _detail(_one_argument(events[i].args, _Details))
+                details[i] = _details_as_json([_one_argument(events[i].args, _Details)])[0]
     if len(launching) or len(on_device):
         launches = _arguments([events[i] for i in launching.tolist()], _LaunchArgs)
         work = _arguments([events[i] for i in on_device.tolist()], _Details)
@@ -441,7 +443,7 @@ def _argument_columns(events: list[_Event], categories: Words) -> dict[str, pl.S
         both = np.concatenate((launching, on_device))
         columns["correlation"] = _scattered(correlations, both, count, pl.Int64)
         columns["bytes"] = _scattered([_number(a.bytes) for a in work], on_device, count, pl.Int64)
-        details.update(zip(on_device.tolist(), map(_detail, work), strict=True))
+        details.update(zip(on_device.tolist(), _details_as_json(work), strict=True))
     if details:
         columns["args"] = _scattered(list(details.values()), np.array(list(details)), count, WORD)
     return columns
@@ -455,15 +457,17 @@ def _scattered(values: list[Any], rows: Ints, count: int, dtype: type[pl.DataTyp
     return pl.Series(values, dtype=dtype, strict=False).gather(index.set(index < 0, None))
 
 
-def _text(raw: msgspec.Raw) -> str | None:
-    return str(raw, "utf-8", "replace") if raw else None
+def _texts(raws: list[msgspec.Raw]) -> list[str | None]:
+    """JSON fragments as text, None where there is none; taken together, for a character no JSON holds divides them."""
+    joined = b"\0".join(raws).decode("utf-8", "replace")
+    return [text or None for text in joined.split("\0")]
 
 
-def _detail(details: _Details) -> str | None:
-    """The arguments peers use, as a JSON object; None where there are none."""
-    details.correlation = details.bytes = None  # these have columns of their own
-    text = _encode(details).decode(errors="replace")
-    return text if len(text) > 2 else None
+def _details_as_json(work: list[_Details]) -> list[str | None]:
+    """The arguments peers use, each a JSON object; None where there are none."""
+    for details in work:
+        details.correlation = details.bytes = None  # these have columns of their own
+    return [None if text == b"{}" else text.decode("utf-8", "replace") for text in map(_encode, work)]
 
 
 def _header(top: dict[str, Any]) -> NativeHeader:
@@ -589,6 +593,7 @@ def _unsigned(value: int | None) -> int | None:
 _DEVICE_TYPES = {0: "cpu", 1: "cuda", 6: "hip", 9: "xla", 12: "xpu", 13: "mps", 19: "mtia", 20: "privateuse1"}
 
 
+@cache
 def _device_name(kind: int | None, index: int | None) -> str:
     name = _DEVICE_TYPES.get(kind or 0, f"device{kind}")
     return name if index is None or index < 0 else f"{name}:{index}"

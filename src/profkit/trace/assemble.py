@@ -33,6 +33,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 STEPS_TRACK = "steps"
+STEPS_LANE = "steps of "  # what our own Chrome export calls the lane of steps that overlap their thread's spans
 
 
 def assemble(batches: Iterable[Batch], context: ReadContext, source: str, profkit: str) -> Trace:
@@ -142,9 +143,18 @@ def _tracks_with_steps(
     is_step = kinds.among("step")
     if not is_step.any():
         return track, list(tracks), None
-    home = int(track[is_step][0])
+    home = _home_of_steps(tracks, int(track[is_step][0]))
     track = np.where(is_step, len(tracks), track)
     return track, [*tracks, NativeTrack(tracks[home].pid, tracks[home].tid, STEPS_TRACK)], home
+
+
+def _home_of_steps(tracks: tuple[NativeTrack, ...], found: int) -> int:
+    """The thread the steps were marked on: where they are found, or the one that the lane there is named after."""
+    lane = tracks[found]
+    if not lane.name.startswith(STEPS_LANE):
+        return found
+    thread = (lane.pid, lane.name.removeprefix(STEPS_LANE))
+    return next((number for number, t in enumerate(tracks) if (t.pid, t.name) == thread), found)
 
 
 class _Rows:
