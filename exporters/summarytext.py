@@ -1,0 +1,87 @@
+"""The report as Markdown, as TensorBoard's Text tab shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from profkit.analysis.report import Report
+from profkit.units import duration, percent, size
+
+TOP = 10
+
+
+def summary_markdown(report: Report) -> str:
+    """The verdict, where the time went, what to change, the largest operators, memory, overhead and notes."""
+    parts = (
+        [f"## {_escaped(report.headline)}"],
+        [f"**→ {_escaped(finding.remedy)}**" for finding in report.findings],
+        [f"{report.steps:,} steps; the verdict rests on {_escaped(report.measured_on)}."],
+        _breakdown(report),
+        _operators(report),
+        _memory(report),
+        _overhead(report),
+        _notes(report),
+    )
+    return "\n\n".join(paragraph for part in parts for paragraph in part) + "\n"
+
+
+def _breakdown(report: Report) -> list[str]:
+    total = sum(report.breakdown_ns.values())
+    if not total:
+        return []
+    rows = [
+        (name.replace("_", " "), duration(time_ns), percent(time_ns / total))
+        for name, time_ns in report.breakdown_ns.items()
+        if time_ns
+    ]
+    return ["### Where the time went", _table(("", "per step", "share"), rows)]
+
+
+def _operators(report: Report) -> list[str]:
+    if not report.operators:
+        return []
+    rows = [
+        (_code(op.name), f"{op.calls:,}", duration(op.self_ns), duration(op.total_ns), duration(op.device_ns))
+        for op in report.operators[:TOP]
+    ]
+    return [
+        f"### The {len(rows)} largest operators by self time",
+        _table(("operator", "calls", "self", "total", "device"), rows),
+    ]
+
+
+def _memory(report: Report) -> list[str]:
+    rows = [(_code(device.device), size(device.peak_bytes)) for device in report.memory.devices]
+    return ["### Memory", _table(("device", "peak"), rows)] if rows else []
+
+
+def _overhead(report: Report) -> list[str]:
+    overhead, known = report.overhead, []
+    if overhead.outside_share is not None:
+        known.append(f"{percent(overhead.outside_share)} of a step outside the windows")
+    if overhead.inside_ratio is not None:
+        known.append(f"inside a window a step takes {overhead.inside_ratio:.2f} times as long")
+    return [f"Overhead of profkit: {'; '.join(known)}."] if known else []
+
+
+def _notes(report: Report) -> list[str]:
+    lost = [f"{count:,} {what} dropped" for what, count in report.dropped.items()]
+    mended = [f"{count:,} {what}" for what, count in report.repaired.items()]
+    notes = [f"- {_escaped(note)}" for note in (*lost, *mended, *report.notes)]
+    return ["### Notes", "\n".join(notes)] if notes else []
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = [header, [":---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _code(name: str) -> str:
+    """A name as it is, on one line, in a cell."""
+    return f"`{' '.join(name.split()).replace('`', chr(39)).replace('|', '/')[:120]}`"
+
+
+def _escaped(text: str) -> str:
+    """Text whose characters mean nothing to Markdown."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|" else c for c in " ".join(text.split()))

@@ -1,0 +1,50 @@
+"""Scalars in TensorBoard while the training runs."""
+
+# mypy: disable-error-code="attr-defined,name-defined"
+# tensorboard's messages get their fields at run time.
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+from tensorboard.compat.proto import event_pb2
+
+from .eventfile import LIVE, event_file, home, records, scalar, version
+
+
+class TensorBoardSink:
+    """Appends scalars to an event file while the training runs; each flush makes them visible to TensorBoard."""
+
+    def __init__(self) -> None:
+        self._file: BinaryIO | None = None
+        self._known: set[str] = set()
+        self._events: list[event_pb2.Event] = []
+
+    def open(self, folder: Path, rank: int) -> None:
+        """Begin an event file. Raises OSError."""
+        place = home(folder, rank)
+        place.mkdir(parents=True, exist_ok=True)
+        now = time.time()
+        self._file = event_file(place, now, rank, LIVE).open("ab", buffering=0)
+        self._events.append(version(now))
+        self.flush()
+
+    def scalar(self, name: str, value: float, step: int, time_ns: int) -> None:
+        """Keep one value until the next flush; `name` is the whole tag."""
+        self._events.append(scalar(name, value, step, time_ns, first=name not in self._known))
+        self._known.add(name)
+
+    def flush(self) -> None:
+        """Append everything kept, in one write. Raises OSError."""
+        if self._file is not None and self._events:
+            self._file.write(records(self._events))
+        self._events.clear()
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.flush()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
