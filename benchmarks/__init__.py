@@ -1,0 +1,1 @@
+"""profkit beside its peers, measured side by side in one run: `python -m benchmarks`."""

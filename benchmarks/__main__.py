@@ -1,0 +1,72 @@
+"""Run the benchmarks and print one table after the other: `python -m benchmarks [--quick] [--json FILE] [NAME ...]`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks import importing, reading, recording
+from benchmarks.outcome import Outcome, outcome_text
+
+BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
+    "importing": importing.run,
+    "recording": recording.run,
+    "reading": reading.run,
+}
+PACKAGES = ("profkit", "polars", "msgspec", "torch", "traceinsight", "torch-tb-profiler", "pysimdjson")
+
+
+def main() -> None:
+    arguments = _arguments()
+    machine = _machine()
+    print(" · ".join(f"{name} {value}" for name, value in machine.items()), "\n")
+    outcomes = []
+    for name in arguments.names or BENCHMARKS:
+        outcomes.append(BENCHMARKS[name](arguments.quick))
+        print(outcome_text(outcomes[-1]), "\n", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine} | _for_machines(outcomes), indent=1))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="few rounds and small files: under a minute")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    return arguments
+
+
+def _machine() -> dict[str, str]:
+    """Versions and the machine: without them no figure means anything."""
+    machine = {"cores": str(os.cpu_count()), "Python": platform.python_version()}
+    return machine | {name: _version(name) for name in PACKAGES}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _for_machines(outcomes: list[Outcome]) -> dict[str, object]:
+    return {
+        outcome.name: {
+            "figures": outcome.figures,
+            "targets": [dataclasses.asdict(target) | {"verdict": target.verdict} for target in outcome.targets],
+        }
+        for outcome in outcomes
+    }
+
+
+if __name__ == "__main__":
+    main()
