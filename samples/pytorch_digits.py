@@ -1,0 +1,136 @@
+"""Train a small network on scikit-learn's 1,797 handwritten digits, kept as JPEG files, and profile it.
+
+python samples/pytorch_digits.py                    # decodes every image in the training process
+python samples/pytorch_digits.py --loader healthy   # keeps decoded images in memory
+"""
+
+import argparse
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+import profkit
+
+STORED_PIXELS, TRAINED_PIXELS = 256, 28
+TEST_EVERY = 5  # one image in five is held out
+
+
+class DigitFiles(Dataset[tuple[Tensor, int]]):
+    """Digits as JPEG files named <number>-<label>.jpg, decoded when asked for, turned a little if `augment`."""
+
+    def __init__(self, paths: list[Path], augment: bool = False) -> None:
+        self.paths = paths
+        self.augment = augment
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path = self.paths[index]
+        image = Image.open(path).convert("L")
+        if self.augment:
+            image = image.rotate(float(torch.empty(1).uniform_(-12, 12)), Image.Resampling.BICUBIC)
+        image = image.resize((TRAINED_PIXELS, TRAINED_PIXELS), Image.Resampling.LANCZOS)
+        pixels = torch.from_numpy(np.asarray(image, dtype=np.float32)) / 255
+        return pixels.unsqueeze(0), int(path.stem.partition("-")[2])
+
+
+def write_digits(folder: Path) -> list[Path]:
+    """The digits' files in `folder`, written once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = load_digits()
+    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+        path = folder / f"{number:04}-{label}.jpg"
+        if not path.exists():
+            image = Image.fromarray((pixels * 15.9).astype(np.uint8))
+            image.resize((STORED_PIXELS, STORED_PIXELS), Image.Resampling.BICUBIC).save(path, quality=90)
+    return sorted(folder.glob("*.jpg"))
+
+
+def in_memory(dataset: DigitFiles) -> TensorDataset:
+    """All of `dataset`, decoded once."""
+    images, labels = zip(*(dataset[index] for index in range(len(dataset))), strict=True)
+    return TensorDataset(torch.stack(images), torch.tensor(labels))
+
+
+def network() -> nn.Module:
+    """Two convolutions and two linear layers."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * (TRAINED_PIXELS // 4) ** 2, 64),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(64, 10),
+    )
+
+
+class Trainer:
+    """A model and what changes it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+
+    @profkit.step
+    def train_step(self, images: Tensor, labels: Tensor) -> float:
+        """Learn from one batch; returns the loss."""
+        self.optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(self.model(images), labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    @torch.inference_mode()
+    def accuracy(self, dataset: DigitFiles) -> float:
+        """Share of right answers, 0 to 1."""
+        self.model.eval()
+        right = sum(int((self.model(images).argmax(1) == labels).sum()) for images, labels in DataLoader(dataset, 64))
+        return right / len(dataset)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--loader", choices=("slow", "healthy"), default="slow")
+    parser.add_argument("--logdir", default="runs/digits")
+    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / f"profkit-digits-{STORED_PIXELS}")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-profile", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, and say how good the result is."""
+    args = arguments()
+    torch.manual_seed(args.seed)
+    paths = write_digits(args.data)
+    train = DigitFiles([path for n, path in enumerate(paths) if n % TEST_EVERY], args.loader == "slow")
+    test = DigitFiles(paths[::TEST_EVERY])
+    loader = DataLoader(train if args.loader == "slow" else in_memory(train), batch_size=32, shuffle=True)
+    trainer = Trainer(network())
+
+    with nullcontext() if args.no_profile else profkit.profile(args.logdir, hparams=vars(args)):
+        for epoch in range(args.epochs):
+            for images, labels in loader:
+                loss = trainer.train_step(images, labels)
+            print(f"epoch {epoch}: loss {loss:.3f}")
+
+    print(f"accuracy on {len(test)} held-out digits: {trainer.accuracy(test):.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Any iterable as an input whose waits are recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sized
+from typing import Any, Generic, TypeVar
+
+from profkit.recorder import Recorder
+from profkit.records import LoaderOpened
+
+T = TypeVar("T")
+
+SETTINGS = (
+    "num_workers",
+    "batch_size",
+    "prefetch_factor",
+    "persistent_workers",
+    "pin_memory",
+    "in_order",
+    "timeout",
+)
+
+
+class TimedLoader(Generic[T]):
+    """Stands for `iterable`, attributes included; its iterators record what each batch took to come."""
+
+    def __init__(self, iterable: Iterable[T], recorder: Recorder) -> None:
+        self._iterable = iterable
+        self._recorder = recorder
+
+    def __iter__(self) -> Iterator[T]:
+        number = self._recorder.guard(self._recorder.loader_number, self._iterable) or 0
+        with self._recorder.timed(lambda start, took: opened(self._iterable, number, start, took)):
+            iterator = iter(self._iterable)
+        return TimedIterator(iterator, number, self._recorder)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterable, name)
+
+
+class SizedTimedLoader(TimedLoader[T]):
+    """A TimedLoader over an iterable that knows its length."""
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]  # made only where it is Sized
+
+
+class TimedIterator(Iterator[T]):
+    """Stands for `iterator`, attributes included; records a wait for each batch that comes."""
+
+    def __init__(self, iterator: Iterator[T], loader: int, recorder: Recorder) -> None:
+        self._iterator = iterator
+        self._loader = loader
+        self._recorder = recorder
+        self._first = True
+
+    def __next__(self) -> T:
+        first, self._first = self._first, False
+        with self._recorder.wait(self._loader, first):
+            return next(self._iterator)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+
+def timed_loader(iterable: Iterable[T], recorder: Recorder) -> TimedLoader[T]:
+    """`iterable`, with its waits recorded."""
+    kind = SizedTimedLoader if isinstance(iterable, Sized) else TimedLoader
+    return kind(iterable, recorder)
+
+
+def opened(loader: object, number: int, start_ns: int, duration_ns: int) -> LoaderOpened:
+    """The record of a new pass over `loader`, with its settings as far as it has them."""
+    return LoaderOpened(number, type(loader).__name__, start_ns, duration_ns, settings(loader))
+
+
+def settings(loader: object) -> dict[str, str | int | float | bool | None]:
+    """What advice about `loader` needs to know, in the words of PyTorch's DataLoader, and the usable CPUs."""
+    found = {name: getattr(loader, name) for name in SETTINGS if hasattr(loader, name)}
+    known = {name: value for name, value in found.items() if isinstance(value, str | int | float | None)}
+    dataset = getattr(loader, "dataset", None)
+    if dataset is not None:
+        known["dataset"] = type(dataset).__name__
+    return {**known, "cpus": usable_cpus()}
+
+
+def usable_cpus() -> int:
+    """Logical CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

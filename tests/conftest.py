@@ -1,0 +1,120 @@
+"""What all tests share: reading a run's records, child processes, and proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+
+from profkit import active
+from profkit.records import Record, frames
+from profkit.run import profile
+from profkit.testing import FakeClock
+
+R = TypeVar("R")
+
+# What hooks replace while they are started: module, class, method.
+REPLACED = (
+    ("torch.utils.data.dataloader", "_BaseDataLoaderIter", "__next__"),
+    ("torch.utils.data.dataloader", "DataLoader", "__iter__"),
+    ("torch.amp.grad_scaler", "GradScaler", "step"),
+    ("torch.autograd.profiler", "profile", "_prepare_trace"),
+    ("torch.autograd.profiler", "profile", "__exit__"),
+)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No run, patch, profiler, thread or process outlives its test."""
+    threads, processes = set(threading.enumerate()), _child_processes()
+    yield
+    assert active.current() is None, "a run is still active"
+    assert not _patched(), "methods of the framework are still replaced"
+    assert not _profiling(), "torch's profiler is still on"
+    assert not [thread for thread in set(threading.enumerate()) - threads if _still_runs(thread)]
+    assert not _child_processes() - processes
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that moves only when told to."""
+    return FakeClock()
+
+
+@pytest.fixture
+def records_of() -> Callable[[profile], list[Record]]:
+    """All records the training process wrote for a run."""
+
+    def read(run: profile) -> list[Record]:
+        return read_records(run.folder)
+
+    return read
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program in a child process whose working folder is tmp_path; warnings are errors there too."""
+
+    def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", code, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.fixture
+def only_records() -> Callable[[Path], list[Record]]:
+    """All records of the only run below a log folder."""
+
+    def read(logdir: Path) -> list[Record]:
+        [folder] = logdir.iterdir()
+        return read_records(folder)
+
+    return read
+
+
+def read_records(run_folder: Path) -> list[Record]:
+    captures = (run_folder / "plugins" / "profkit" / "capture").glob("*.pkrec")
+    [main] = [path for path in captures if not path.stem.endswith("-sidecar")]
+    return [record for record, _ in frames(main.read_bytes())]
+
+
+def _child_processes() -> set[int]:
+    """Children of this process, but for multiprocessing's own helpers, which stay for good."""
+    helpers = {
+        vars(resource_tracker._resource_tracker)["_pid"],
+        vars(forkserver._forkserver)["_forkserver_pid"],
+    }
+    return {child.pid for child in psutil.Process().children()} - helpers
+
+
+def _still_runs(thread: threading.Thread) -> bool:
+    gc.collect()  # an exception's traceback may keep a loader and its threads alive
+    thread.join(timeout=5)
+    return thread.is_alive()
+
+
+def _patched() -> list[str]:
+    loaded = [(sys.modules[module], owner, name) for module, owner, name in REPLACED if module in sys.modules]
+    methods: list[Any] = [vars(getattr(module, owner))[name] for module, owner, name in loaded]
+    return [method.__qualname__ for method in methods if hasattr(method, "__wrapped__")]
+
+
+def _profiling() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.autograd.profiler._is_profiler_enabled

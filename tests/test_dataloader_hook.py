@@ -1,0 +1,243 @@
+"""PyTorch's DataLoader: waits are recorded, and nothing else changes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+import profkit
+from profkit.records import LoaderOpened, Note, Record, Wait
+
+RecordsOf = Callable[[profkit.profile], list[Record]]
+NewRun = Callable[..., profkit.profile]
+
+
+class Numbers(Dataset[Tensor]):
+    """The numbers up to 20, each with a random one."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor([index, torch.rand(()).item(), random.random()])
+
+
+class Broken(Numbers):
+    """The tenth number cannot be read."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == 9:
+            raise KeyError("planted")
+        return super().__getitem__(index)
+
+
+class Stream(IterableDataset[Tensor]):
+    """Five numbers from every worker."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter(torch.arange(5))
+
+
+class Nested(Numbers):
+    """Every number comes out of a loader of its own."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        [item] = DataLoader(Numbers(), sampler=[index], batch_size=None)
+        return item  # type: ignore[no-any-return]  # a DataLoader yields anything
+
+
+SHAPES: dict[str, Callable[[], DataLoader[Any]]] = {
+    "plain": lambda: DataLoader(Numbers(), batch_size=4),
+    "shuffled": lambda: DataLoader(Numbers(), batch_size=4, shuffle=True),
+    "one by one": lambda: DataLoader(Numbers(), batch_size=None),
+    "own sampler": lambda: DataLoader(Numbers(), batch_sampler=[[1, 2], [3]]),
+    "stream": lambda: DataLoader(Stream(), batch_size=2),
+    "workers": lambda: DataLoader(Numbers(), batch_size=4, shuffle=True, num_workers=2),
+    "workers of a stream": lambda: DataLoader(Stream(), batch_size=2, num_workers=2),
+    "persistent workers": lambda: DataLoader(Numbers(), batch_size=4, num_workers=2, persistent_workers=True),
+    "loader in the data": lambda: DataLoader(Nested(), batch_size=4),
+    "loader in the workers' data": lambda: DataLoader(Nested(), batch_size=4, num_workers=1),
+}
+
+
+@pytest.fixture
+def new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewRun:
+    """A run with the DataLoader hook alone; nothing is made of its records."""
+    monkeypatch.setattr("profkit.run._finalise", lambda folder: None)
+    return lambda **options: profkit.profile(
+        tmp_path / "runs", hooks=["dataloader"], sidecar=False, quiet=True, **options
+    )
+
+
+def two_passes(loader: DataLoader[Any]) -> tuple[list[Any], Any, Any]:
+    """Every batch of two passes, and the random numbers that come next."""
+    random.seed(1)
+    torch.manual_seed(1)
+    batches = [batch.tolist() for _ in range(2) for batch in loader]
+    return batches, torch.get_rng_state().tolist(), random.getstate()
+
+
+def waits(records: list[Record]) -> list[tuple[int, bool]]:
+    return [(record.loader, record.first) for record in records if isinstance(record, Wait)]
+
+
+def opened(records: list[Record]) -> list[LoaderOpened]:
+    return [record for record in records if isinstance(record, LoaderOpened)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_batches_order_and_random_numbers_are_the_same_and_every_batch_is_a_wait(
+    new_run: NewRun, records_of: RecordsOf, shape: str
+) -> None:
+    expected = two_passes(SHAPES[shape]())
+    with new_run() as run:
+        assert two_passes(SHAPES[shape]()) == expected
+    records = records_of(run)
+    batches = len(expected[0])
+    assert [first for _, first in waits(records)] == [number % (batches // 2) == 0 for number in range(batches)]
+    assert len({loader for loader, _ in waits(records)}) == 1
+    assert len(opened(records)) == 2
+
+
+@pytest.mark.parametrize("context", ["spawn", "forkserver"])
+def test_workers_that_are_not_forked_know_nothing_of_the_run(
+    new_run: NewRun, records_of: RecordsOf, context: str
+) -> None:
+    with new_run() as run:
+        loader = DataLoader(Stream(), batch_size=5, num_workers=1, multiprocessing_context=context)
+        assert [batch.tolist() for batch in loader] == [[0, 1, 2, 3, 4]]
+    assert len(waits(records_of(run))) == 1
+
+
+def test_the_settings_advice_needs_are_recorded(new_run: NewRun, records_of: RecordsOf) -> None:
+    with new_run() as run:
+        next(iter(DataLoader(Numbers(), batch_size=4)))
+    [record] = opened(records_of(run))
+    cpus = record.settings["cpus"]
+    assert isinstance(cpus, int)
+    assert record.name == "DataLoader"
+    assert record.settings == {
+        "num_workers": 0,
+        "batch_size": 4,
+        "prefetch_factor": None,
+        "persistent_workers": False,
+        "pin_memory": False,
+        "in_order": True,
+        "timeout": 0,
+        "dataset": "Numbers",
+        "cpus": cpus,
+    }
+    assert cpus >= 1
+
+
+def test_the_iterator_is_the_one_it_would_have_been(new_run: NewRun) -> None:
+    loader = DataLoader(Numbers(), batch_size=4)
+    before = iter(loader)
+    with new_run():
+        within = iter(loader)
+        assert type(within) is type(before)
+        assert len(within) == len(before) == 5
+        assert vars(within).keys() == vars(before).keys()
+
+
+def test_a_pass_left_early_does_not_confuse_the_next_one(new_run: NewRun, records_of: RecordsOf) -> None:
+    with new_run() as run:
+        loader = DataLoader(Numbers(), batch_size=4)
+        for _ in range(2):
+            list(islice(loader, 2))
+    assert [first for _, first in waits(records_of(run))] == [True, False, True, False]
+
+
+def test_a_training_and_a_validation_loader_are_told_apart(new_run: NewRun, records_of: RecordsOf) -> None:
+    training, validation = DataLoader(Numbers(), batch_size=10), DataLoader(Numbers(), batch_size=20)
+    with new_run() as run:
+        for loader in (training, validation, training):
+            list(loader)
+    assert [loader for loader, _ in waits(records_of(run))] == [0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_error_in_the_data_passes_and_is_no_wait(new_run: NewRun, records_of: RecordsOf, num_workers: int) -> None:
+    with new_run() as run, pytest.raises(KeyError, match="planted"):
+        list(DataLoader(Broken(), batch_size=4, num_workers=num_workers))
+    assert len(waits(records_of(run))) == 2
+
+
+def test_a_loader_that_is_also_wrapped_is_counted_once(new_run: NewRun, records_of: RecordsOf) -> None:
+    with new_run() as run:
+        loader = run.loader(DataLoader(Numbers(), batch_size=4, num_workers=1))
+        assert len(list(loader)) == 5
+    records = records_of(run)
+    assert len(waits(records)) == 5
+    [record] = opened(records)
+    assert record.settings["num_workers"] == 1
+
+
+def test_an_iterator_made_before_the_run_is_recorded_from_there(new_run: NewRun, records_of: RecordsOf) -> None:
+    iterator = iter(DataLoader(Numbers(), batch_size=4))
+    next(iterator)
+    with new_run() as run:
+        assert len(list(iterator)) == 4
+    records = records_of(run)
+    assert waits(records) == [(0, False)] * 4
+    [record] = opened(records)
+    assert (record.duration_ns, record.settings["dataset"]) == (0, "Numbers")
+
+
+def test_everything_is_put_back(new_run: NewRun) -> None:
+    before = vars(_BaseDataLoaderIter)["__next__"], vars(DataLoader)["__iter__"]
+    with new_run():
+        assert vars(_BaseDataLoaderIter)["__next__"] is not before[0]
+    assert (vars(_BaseDataLoaderIter)["__next__"], vars(DataLoader)["__iter__"]) == before
+
+
+def test_a_loader_left_over_from_a_run_goes_on_without_it(new_run: NewRun, records_of: RecordsOf) -> None:
+    with new_run() as run:
+        iterator = iter(DataLoader(Numbers(), batch_size=4))
+        next(iterator)
+    assert len(list(iterator)) == 4
+    assert len(waits(records_of(run))) == 1
+
+
+def test_an_unknown_version_of_the_loader_is_left_alone_and_noted(
+    new_run: NewRun, records_of: RecordsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_next(self: Any, how_many: int = 1) -> Any:
+        raise StopIteration
+
+    monkeypatch.setattr(_BaseDataLoaderIter, "__next__", other_next)
+    with new_run() as run:
+        assert vars(_BaseDataLoaderIter)["__next__"] is other_next
+        assert list(DataLoader(Numbers())) == []
+    [note] = [record.text for record in records_of(run) if isinstance(record, Note) and "DataLoader" in record.text]
+    assert "its waits are not recorded" in note
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("failing", [*range(1, 25), 40])
+def test_no_failing_call_of_profkits_own_changes_the_batches(new_run: NewRun, num_workers: int, failing: int) -> None:
+    """The k-th reading of the recorder's clock fails, for every k."""
+    expected = [batch.tolist() for batch in DataLoader(Stream(), batch_size=1, num_workers=num_workers)]
+    calls = 0
+
+    def clock() -> int:
+        nonlocal calls
+        calls += 1
+        if calls == failing:
+            raise OSError("planted")
+        return calls
+
+    with new_run() as run:
+        run._recorder.clock = clock
+        loader = DataLoader(Stream(), batch_size=1, num_workers=num_workers)
+        assert [batch.tolist() for batch in loader] == expected
+        run._recorder.clock = int
