@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import profkit
 
-STORED_PIXELS, TRAINED_PIXELS = 256, 28
+STORED_PIXELS, TRAINED_PIXELS = 192, 28
 TEST_EVERY = 5  # one image in five is held out
 
 
@@ -117,6 +117,7 @@ def main() -> None:
     """Train, and say how good the result is."""
     args = arguments()
     torch.manual_seed(args.seed)
+    torch.set_num_threads(1)  # the network is small: more threads would wait for each other
     paths = write_digits(args.data)
     train = DigitFiles([path for n, path in enumerate(paths) if n % TEST_EVERY], args.loader == "slow")
     test = DigitFiles(paths[::TEST_EVERY])

@@ -150,7 +150,7 @@ def test_the_run_says_what_it_was(tmp_path: Path) -> None:
         Framework("torch", "2.13.0", ("cuda:0",)),
         opened(0, 5),
         step(0, 0, 100, "optimizer"),
-        step(1, 100, 200, "exit"),
+        step(1, 100, 200, "optimizer"),
         Window("pytorch", 0, 0, 1, "w.json", "kineto", 55),
         Note("one thing", 5),
         Note("one thing", 6),

@@ -50,7 +50,7 @@ def test_the_headline_is_the_finding() -> None:
         (0.40, 0, 8, 1, 1.67),  # 40 ms a batch beside 60 ms of work: one worker hides it
         (0.75, 0, 8, 3, 4.0),  # 75 ms a batch beside 25 ms: three workers
         (0.50, 2, 8, 4, 2.0),  # two workers deliver one in 100 ms, so a batch costs 200; beside 50 ms: four
-        (0.90, 0, 4, 3, 3.33),  # nine would be needed, three have a core: one batch each 30 ms
+        (0.90, 0, 4, 4, 4.0),  # nine would be needed; four cores share 90 ms of loading and 10 of work: 25 ms a step
     ],
 )
 def test_the_remedy_names_the_number_of_workers_and_what_it_gains(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from profkit.recorder import NOBODY, Recorder
+from profkit.recorder import DEFERRED_AT_MOST, NOBODY, Recorder
 from profkit.records import LoaderOpened, Note, Record, Step, Wait, frames
 from profkit.testing import FakeClock
 
@@ -37,6 +37,12 @@ def recorder(new_recorder: NewRecorder) -> Recorder:
 
 
 def written(recorder: Recorder) -> list[Record]:
+    """What the file holds once all that was put off is in it."""
+    recorder.flush()
+    return in_file(recorder)
+
+
+def in_file(recorder: Recorder) -> list[Record]:
     data = (recorder.capture / "0.pkrec").read_bytes()
     return [record for record, _ in frames(data)]
 
@@ -58,7 +64,20 @@ def fails() -> None:
 
 def test_a_record_is_in_the_file_when_append_returns(recorder: Recorder) -> None:
     recorder.append(Note("one", 1))
-    assert written(recorder) == [Note("one", 1)]
+    assert in_file(recorder) == [Note("one", 1)]
+
+
+def test_a_deferred_record_comes_with_the_next_one_in_order(recorder: Recorder) -> None:
+    recorder.defer(Note("one", 1))
+    assert in_file(recorder) == []
+    recorder.append(Note("two", 2))
+    assert in_file(recorder) == [Note("one", 1), Note("two", 2)]
+
+
+def test_not_more_than_a_few_records_are_put_off(recorder: Recorder) -> None:
+    for number in range(DEFERRED_AT_MOST):
+        recorder.defer(Step(number, 0, 1, "marker"))
+    assert len(in_file(recorder)) == DEFERRED_AT_MOST
 
 
 def test_a_capture_file_is_never_written_over(tmp_path: Path, recorder: Recorder) -> None:
@@ -224,6 +243,6 @@ def test_a_failing_clock_costs_a_record_and_nothing_else(tmp_path: Path, failing
     for batch in range(3):
         with recorder.wait(0, first=False):
             batches.append(batch)
-    recorder.close()
+    recorder.flush()
     assert batches == [0, 1, 2]
     assert sum(isinstance(record, Wait) for record in written(recorder)) >= 2

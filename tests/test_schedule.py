@@ -66,3 +66,12 @@ def test_a_schedule_that_records_nothing_is_refused_by_name(wrong: dict[str, int
     [(name, value)] = wrong.items()
     with pytest.raises(UsageError, match=rf"{name}.*{value}"):
         profkit.schedule(**wrong)
+
+
+few = st.integers(0, 4)
+
+
+@given(st.builds(Schedule, few, few, few, active=st.integers(1, 3), repeat=few), st.integers(0, 60))
+def test_the_next_busy_step_is_the_first_that_is_not_idle(schedule: Schedule, step: int) -> None:
+    expected = next((n for n in range(step, step + 60) if schedule.action(n) is not Action.IDLE), None)
+    assert schedule.next_busy(step) == expected

@@ -37,7 +37,7 @@ def drive(schedule: Schedule, hooks: list[Witness], recorder: Recorder, steps: i
 def test_windows_open_and_close_at_their_steps(recorder: Recorder) -> None:
     hook = Witness()
     drive(Schedule(2, 1, 1, 2, 2), [hook], recorder, 20)
-    assert hook.calls == ["open 0 at 4", "close after 5", "open 1 at 8", "close after 9"]
+    assert hook.calls == ["open 0 at 4", "boundary 5", "close after 5", "open 1 at 8", "boundary 9", "close after 9"]
     assert notes(recorder) == []
 
 
@@ -50,7 +50,7 @@ def test_windows_may_follow_each_other_without_a_gap(recorder: Recorder) -> None
 def test_a_loop_that_ends_inside_a_window_closes_it_and_says_so(recorder: Recorder) -> None:
     hook = Witness()
     drive(Schedule(1, 0, 1, 5, 1), [hook], recorder, 4)
-    assert hook.calls == ["open 0 at 2", "close after 3"]
+    assert hook.calls == ["open 0 at 2", "boundary 3", "boundary 4", "close after 3"]
     assert notes(recorder) == [
         "the window was cut short: the loop ended after step 3, recording was to go on to step 6"
     ]
@@ -69,7 +69,7 @@ def test_a_loop_shorter_than_the_schedule_says_what_to_change(recorder: Recorder
 def test_a_window_waits_as_long_as_another_profiler_is_in_the_way(recorder: Recorder) -> None:
     hook = Witness(busy=3)
     drive(Schedule(2, 0, 1, 2, 1), [hook], recorder, 20)
-    assert hook.calls == ["open 0 at 6", "close after 7"]
+    assert hook.calls == ["open 0 at 6", "boundary 7", "close after 7"]
 
 
 def test_another_profiler_that_never_ends_is_noted(recorder: Recorder) -> None:
@@ -90,7 +90,7 @@ def test_no_hook_at_all_is_noted(recorder: Recorder) -> None:
 def test_a_hook_that_fails_does_not_keep_the_others_from_recording(recorder: Recorder) -> None:
     broken, sound = Witness(fails="open"), Witness()
     drive(Schedule(0, 0, 0, 2, 1), [broken, sound], recorder, 3)
-    assert sound.calls == ["open 0 at 0", "close after 1"]
+    assert sound.calls == ["open 0 at 0", "boundary 1", "close after 1"]
     [note] = notes(recorder)
     assert "ValueError: planted" in note
 

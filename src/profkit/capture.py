@@ -273,9 +273,8 @@ def _last_sign_of_life(capture: Capture) -> int | None:
 
 
 def _step_source(steps: Sequence[Step]) -> str | None:
-    """Where the boundaries came from; the very last one may only be the end of the run."""
-    sources = [step.source for step in steps[-2:]]
-    return next((source for source in reversed(sources) if source != "exit"), sources[0] if sources else None)
+    """Where the boundaries came from in the end."""
+    return steps[-1].source if steps else None
 
 
 def _gaps(capture: Capture, ended: str) -> list[str]:

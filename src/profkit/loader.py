@@ -11,6 +11,8 @@ from profkit.records import LoaderOpened
 
 T = TypeVar("T")
 
+WAIT_RANGE = "profkit.loader#next"  # by this name the reader knows the wait in a recorded window
+
 SETTINGS = (
     "num_workers",
     "batch_size",
@@ -57,7 +59,7 @@ class TimedIterator(Iterator[T]):
 
     def __next__(self) -> T:
         first, self._first = self._first, False
-        with self._recorder.wait(self._loader, first):
+        with self._recorder.wait(self._loader, first), self._recorder.annotated(WAIT_RANGE):
             return next(self._iterator)
 
     def __getattr__(self, name: str) -> Any:

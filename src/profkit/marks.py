@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -60,31 +60,21 @@ class annotate:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._open: list[ExitStack | None] = []  # one object may be entered again before it is left
+        self._open: list[AbstractContextManager[object] | None] = []  # one object may be entered again within itself
 
     def __enter__(self) -> None:
-        self._open.append(_annotation(self._name))
+        run = active.listening()
+        opened = None if run is None else run._recorder.annotated(self._name)
+        if opened is not None:
+            opened.__enter__()
+        self._open.append(opened)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         opened = self._open.pop()
         if opened is not None:
-            opened.close()
+            opened.__exit__(None, None, None)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         return within(functools.partial(annotate, self._name), function)
-
-
-def _annotation(name: str) -> ExitStack | None:
-    """Entered in what the open windows offer, None outside them; what fails there is the recorder's to say."""
-    run = active.listening()
-    if run is None or not run._recorder.annotators:
-        return None
-    recorder, opened = run._recorder, ExitStack()
-    for annotator in tuple(recorder.annotators):
-        span = recorder.guard(annotator, name)
-        if span is not None:
-            recorder.guard(span.__enter__)
-            opened.callback(recorder.guard, span.__exit__, None, None, None)
-    return opened

@@ -25,7 +25,7 @@ class Hook(Protocol):
         """Attach. From here on nothing raises into the training."""
 
     def boundary(self, number: int) -> None:
-        """Step `number` begins here; the one before has ended."""
+        """Step `number` of an open window begins here; the one before has ended."""
 
     def prepare_window(self) -> bool:
         """A window will open soon; asked before each step until it does. False: somebody else profiles, ask again."""

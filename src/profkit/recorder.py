@@ -8,7 +8,7 @@ import sys
 import weakref
 import zlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from pathlib import Path
 from threading import get_ident
 from types import TracebackType
@@ -22,6 +22,8 @@ from profkit.records import FRAME, Note, Record, Wait
 P = ParamSpec("P")
 R = TypeVar("R")
 
+DEFERRED_AT_MOST = 64  # records: an evaluation of a thousand batches is written down as it goes
+NOTHING: AbstractContextManager[object] = nullcontext()  # shared by all ranges outside windows
 NOBODY = -1  # identifies no thread: what a recorder listens to once it is closed
 
 
@@ -49,6 +51,7 @@ class Recorder:
         self._loaders: dict[int, tuple[weakref.ref[object], int]] = {}
         self._loaders_seen = 0
         self._waiting = False
+        self._deferred: list[Record] = []
         self.capture = path.parent
         self.clock = clock or Clock.anchored_now()
         self.rank = rank
@@ -61,18 +64,37 @@ class Recorder:
         self.annotators: list[Callable[[str], AbstractContextManager[object]]] = []  # of open windows
 
     def append(self, record: Record) -> None:
-        """Write one record at once. After a failed or short write nothing is written any more."""
-        if self._fd < 0:
+        """Write one record at once, behind those put off."""
+        self._deferred.append(record)
+        self.flush()
+
+    def defer(self, record: Record) -> None:
+        """Write a record together with the next one that is appended; a kill before that loses it.
+
+        A step writes its waits along with itself: two writes with the training's work between them would each find
+        the caches cold, which costs more than the writing.
+        """
+        self._deferred.append(record)
+        if len(self._deferred) >= DEFERRED_AT_MOST:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was put off. After a failed or short write nothing is written any more."""
+        deferred, self._deferred = self._deferred, []
+        if self._fd < 0 or not deferred:
             return
-        body = self._encode(record)
-        frame = FRAME.pack(len(body), zlib.crc32(body)) + body
+        frames = b"".join([self._frame(record) for record in deferred])
         try:
-            written = os.write(self._fd, frame)
+            written = os.write(self._fd, frames)
         except OSError as error:
             self._give_up(error)
         else:
-            if written != len(frame):
+            if written != len(frames):
                 self._give_up(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    def _frame(self, record: Record) -> bytes:
+        body = self._encode(record)
+        return FRAME.pack(len(body), zlib.crc32(body)) + body
 
     def note(self, text: str) -> None:
         """One sentence for the report; a second time the same one is not written."""
@@ -117,6 +139,18 @@ class Recorder:
         """Context manager around asking for one batch; no batch, no record."""
         return Timed(self, lambda start_ns, duration_ns: Wait(loader, start_ns, duration_ns, first))
 
+    def annotated(self, name: str) -> AbstractContextManager[object]:
+        """A range of this name in every open window; nothing outside windows. What fails there is said."""
+        if not self.annotators:
+            return NOTHING
+        opened = ExitStack()
+        for annotator in tuple(self.annotators):
+            span = self.guard(annotator, name)
+            if span is not None:
+                self.guard(span.__enter__)
+                opened.callback(self.guard, span.__exit__, None, None, None)
+        return opened
+
     def begin_wait(self) -> int | None:
         """When the training thread begins to wait; None where the wait does not count."""
         if get_ident() != self.thread:
@@ -139,7 +173,7 @@ class Recorder:
             return
         try:
             end_ns = self.clock()
-            self.append(make(start_ns, end_ns - start_ns))
+            self.defer(make(start_ns, end_ns - start_ns))
             self.own_ns += self.clock() - end_ns
         except Exception as error:
             self.failed(error)

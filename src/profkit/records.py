@@ -46,7 +46,7 @@ class Step(msgspec.Struct, array_like=True, tag=2, gc=False, frozen=True):
     number: int
     start_ns: int
     end_ns: int
-    source: str  # marker · callback · optimizer · exit
+    source: str  # marker · callback · optimizer
     own_ns: int = 0
 
 

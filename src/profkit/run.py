@@ -195,10 +195,8 @@ class profile:
             )
 
     def _act_on_step(self, number: int) -> bool:
-        """Step `number` begins: tell windows and hooks. Returns whether a window was worked on."""
+        """Step `number` begins. Returns whether a window was worked on."""
         busy = self._windows.step_begins(number)
-        for hook in self._hooks:
-            self._recorder.guard(hook.boundary, number)
         if busy:
             self._look_after_companion()
         return busy

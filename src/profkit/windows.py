@@ -19,14 +19,27 @@ class Windows:
         self._postponed = 0
         self._opened = 0
         self._first: int | None = None  # first step of the open window
+        self._busy_from = schedule.next_busy(0)  # nothing is to be done before this step
 
     def step_begins(self, number: int) -> bool:
-        """Act for step `number`. Returns whether there was more to do than to look at the schedule."""
+        """Act for step `number`. Returns whether there was anything to do."""
+        if self._busy_from is None or number < self._busy_from:
+            return False  # the usual case, at every step of a training: one comparison
+        busy = self._act(number)
+        if self._first is None:
+            following = self._schedule.next_busy(number + 1 - self._postponed)
+            self._busy_from = None if following is None else following + self._postponed
+        return busy
+
+    def _act(self, number: int) -> bool:
         due = number - self._postponed
         closing = self._first is not None and self._schedule.ends_window(due - 1)
         if closing:
             self._close(number - 1)
         action = self._schedule.action(due)
+        if self._first is not None:
+            for hook in self._hooks:
+                self._recorder.guard(hook.boundary, number)
         if action is Action.IDLE or self._first is not None:
             return closing
         if not self._prepared():

@@ -85,31 +85,32 @@ def _main_loader(loaders: dict[str, Loader]) -> Loader | None:
 
 
 def _remedy(step_ns: float, wait_ns: float, loader: Loader | None) -> tuple[str, float]:
-    """What to change and the step-time ratio it promises at best; the arithmetic is in docs/definitions.md.
+    """What to change, and old step time over new; docs/definitions.md has the arithmetic.
 
     With w workers (0: the training process itself) a batch costs the loader `produce` = max(w, 1) × the time in which
-    one arrives; n workers deliver one every produce / n, limited by the cores. The step cannot get shorter than what
-    it does besides waiting.
+    one arrives; n workers deliver one every produce / n. The step cannot get shorter than what it does besides
+    waiting, nor than all of the work divided among the cores.
     """
     busy_ns = max(step_ns - wait_ns, 1.0)
     settings = loader.settings if loader else {}
     workers, cores = settings.get("num_workers"), settings.get("cpus")
     if not isinstance(workers, int):
         return "Load the data in parallel with the step, or prefetch it.", step_ns / busy_ns
-    known = isinstance(cores, int) and cores > 0
+    known = cores if isinstance(cores, int) and cores > 0 else None
     produce_ns = wait_ns if workers == 0 else workers * step_ns
     wanted = math.ceil(produce_ns / busy_ns)
-    most = max(cores - 1, 1) if isinstance(cores, int) and known else MOST_WORKERS_UNASKED
-    target = max(1, min(wanted, most))
-    predicted = step_ns / max(busy_ns, produce_ns / target)
+    target = max(1, min(wanted, known or MOST_WORKERS_UNASKED))
     if target <= workers:
+        place = f" on {known} cores" if known else ""
         return (
-            f"{workers} workers cannot keep up{f' on {cores} cores' if known else ''}: make a sample cheaper (smaller images, a faster "
-            "decoder, cached or batched transforms).",
+            f"{workers} workers cannot keep up{place}: make a sample cheaper "
+            "(smaller images, a faster decoder, cached or batched transforms).",
             step_ns / busy_ns,
         )
+    shared_ns = (produce_ns + busy_ns) / known if known else 0.0
+    predicted = step_ns / max(busy_ns, produce_ns / target, shared_ns)
     advice = f"DataLoader(…, num_workers={target}, persistent_workers=True)"
     if target < wanted:
-        limit = f"there are {cores} cores" if known else "the number of cores is not known"
+        limit = f"there are {known} cores" if known else "the number of cores is not known"
         advice += f"; {wanted} would hide the wait, but {limit}: make a sample cheaper too"
     return advice + ".", max(predicted, 1.0)

@@ -23,8 +23,8 @@ from pathlib import Path
 from profkit import __version__, plugins
 from profkit.cli import cells
 from profkit.cli.terminal import Terminal, show
-from profkit.units import size
 from profkit.errors import MissingDependency
+from profkit.units import size
 
 OK, LIMITED, MISSING = "ok", "limited", "missing"
 COLOURS = {OK: "32", LIMITED: "33", MISSING: "31"}
