@@ -12,6 +12,7 @@ help:  ## Show this list.
 
 demo: $(VENV)/demo  ## Train on real images with profkit, print the verdict, say how to open TensorBoard.
 	$(BIN)/python samples/pytorch_digits.py --logdir runs/digits
+	@echo 'Open it in TensorBoard: $(BIN)/tensorboard --logdir runs/digits'
 
 test: $(VENV)/wheel  ## What CI runs: lint, types and tests, all against the installed wheel.
 	$(BIN)/ruff check .

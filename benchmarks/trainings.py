@@ -24,7 +24,7 @@ def convolutional() -> Step:
 
     def step() -> None:
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]  # by torch
+        nn.functional.cross_entropy(model(images), labels).backward()
         optimizer.step()
 
     return step

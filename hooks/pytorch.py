@@ -171,7 +171,7 @@ class _OpenWindow:
             return
         self.leave_step()
         step = record_function(f"ProfilerStep#{number}")
-        step.__enter__()  # type: ignore[no-untyped-call]  # torch's own
+        step.__enter__()
         self._range = number, step
 
     def leave_step(self) -> None:

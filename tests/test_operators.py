@@ -30,7 +30,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> tuple[profile, Trace]:
     def step() -> None:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(model(torch.rand(8, 1, 8, 8)), torch.randint(5, (8,)))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
     step()
@@ -44,7 +44,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> tuple[profile, Trace]:
 
 def nesting_names(profiler: profile) -> set[str]:
     """Operators called from inside an operator of the same name; torch counts their time twice."""
-    events = profiler.events() or []  # type: ignore[no-untyped-call]
+    events = profiler.events() or []
     found = set()
     for event in events:
         parent = event.cpu_parent

@@ -15,7 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from profkit.analysis.summary import report
 from profkit.exporters import tensorboard as exporter
-from profkit.exporters.eventfile import LIVE, event_file
+from profkit.exporters.eventfile import LIVE, MEAN_STALL, MEAN_STEP_TIME, event_file
 from profkit.exporters.tensorboard import TensorBoardExporter
 from profkit.exporters.tensorboard_live import TensorBoardSink
 from profkit.trace.model import Run, RunInfo
@@ -258,7 +258,7 @@ def _sessions(ask: Any) -> dict[str, dict[str, Any]]:
     experiment = ask("data/plugin/hparams/experiment?request=" + urllib.parse.quote("{}"))
     columns = [{"hparam": info["name"]} for info in experiment["hparamInfos"]]
     metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
-    assert {exporter.MEAN_STEP_TIME, exporter.MEAN_STALL} <= metrics
+    assert {MEAN_STEP_TIME, MEAN_STALL} <= metrics
     request = {"colParams": columns, "allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 10}
     groups = ask("data/plugin/hparams/session_groups?request=" + urllib.parse.quote(json.dumps(request)))
     wanted = ("num_workers", "batch_size", "learning_rate", "momentum")
