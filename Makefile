@@ -20,7 +20,6 @@ test: $(VENV)/wheel  ## What CI runs: lint, types and tests, all against the ins
 	$(BIN)/mypy -p profkit
 	$(BIN)/mypy tests samples benchmarks
 	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
 
 check: test
