@@ -259,7 +259,6 @@ def test_a_file_cut_into_pieces_gives_the_same_trace(
     events = [op(f"aten::op{i % 7}", i * 10, 5, args={"Input Dims": [[i, 2]]}) for i in range(200)] + EVENTS
     path = written(tmp_path, events, distributedInfo={"rank": 3, "world_size": 8, "backend": "nccl"})
     whole = loaded(path)
-    monkeypatch.setattr(jsonpieces, "BLOCK_BYTES", 100)
     cut = jsonpieces.pieces
     monkeypatch.setattr(jsonpieces, "pieces", lambda p: cut(p, size))
     assert len(list(jsonpieces.pieces(path))) > 3

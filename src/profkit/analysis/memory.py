@@ -55,10 +55,10 @@ def _alive(trace: Trace, events: pl.DataFrame) -> list[Allocation]:
     """What was allocated in `events` and not freed by their end, by operator, the largest first."""
     last = events.filter(pl.col("address").is_not_null()).group_by("address").last()
     alive = last.filter(pl.col("bytes") > 0)
-    names = trace.spans.select(pl.col("id").alias("span"), pl.col("name").cast(pl.String).alias("operator"))
+    operator = trace.spans["name"].gather(alive["span"]).cast(pl.String).fill_null("outside any operator")
     owned = (
-        alive.join(names, on="span", how="left")
-        .group_by(pl.col("operator").fill_null("outside any operator"))
+        alive.with_columns(operator.alias("operator"))
+        .group_by("operator")
         .agg(pl.sum("bytes"), pl.len().alias("count"))
         .sort("bytes", "operator", descending=[True, False])
     )

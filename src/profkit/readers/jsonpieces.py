@@ -17,7 +17,6 @@ from isal.isal_zlib import error as IsalError
 from profkit.errors import UnreadableTrace
 
 PIECE_BYTES = 4 << 20
-BLOCK_BYTES = 2 << 20
 GZIP_MAGIC = b"\x1f\x8b"
 
 _EVENTS_KEY = re.compile(rb'"traceEvents"\s*:\s*\[')
@@ -37,16 +36,16 @@ class Piece:
     document: bytes | None = None
 
 
-def raw_bytes(path: Path) -> Iterator[bytes]:
+def raw_bytes(path: Path, size: int = PIECE_BYTES) -> Iterator[bytes]:
     """The file's content in blocks, decompressed if it is gzip; a gzip file cut short yields what it holds."""
     with path.open("rb") as file:
-        block = file.read(BLOCK_BYTES)
+        block = file.read(size)
         if block[:2] != GZIP_MAGIC:
             while block:
                 yield block
-                block = file.read(BLOCK_BYTES)
+                block = file.read(size)
             return
-        yield from _gunzip(block, file, path)
+        yield from _gunzip(block, file, path, size)
 
 
 def head(path: Path, size: int = 4096) -> bytes:
@@ -66,54 +65,50 @@ def head(path: Path, size: int = 4096) -> bytes:
 
 def pieces(path: Path, size: int = PIECE_BYTES) -> Iterator[Piece]:
     """Cut the file's events into pieces of about `size` bytes. The last one carries header and footer."""
-    buffer, header = bytearray(), b""
-    for block in raw_bytes(path):
-        buffer += block
-        if len(buffer) < size:
+    header = rest = b""
+    for block in raw_bytes(path, size):
+        if not header:
+            header, block = _divided(rest + block)
+            rest = b""
+        cut = _last_boundary(block) if header else None
+        if cut is None:
+            rest += block  # a header, or one event, longer than a block
             continue
-        if not header and not (header := _take_header(buffer)):
-            continue  # a header longer than a piece
-        cut = _last_boundary(buffer)
-        if cut:
-            with memoryview(buffer) as view:
-                array = b"".join((b"[", view[: cut[0]], b"]"))
-            yield Piece(array)
-            del buffer[: cut[1]]
+        with memoryview(block) as view:
+            yield Piece(b"".join((b"[", rest, view[: cut[0]], b"]")))
+        rest = block[cut[1] :]
     if not header:
-        header = _take_header(buffer)
-    yield Piece(bytes(buffer), header + bytes(buffer))
+        header, rest = _divided(rest)
+    yield Piece(rest, header + rest)
 
 
-def _take_header(buffer: bytearray) -> bytes:
-    """Remove and return what comes before the first event; empty where no array of events has begun."""
-    if buffer[:1024].lstrip()[:1] == b"[":
-        end = buffer.index(b"[") + 1
-    elif found := _EVENTS_KEY.search(buffer):
+def _divided(text: bytes) -> tuple[bytes, bytes]:
+    """What comes before the first event, and the rest; all is rest where no array of events has begun."""
+    end = 0
+    if text[:1024].lstrip()[:1] == b"[":
+        end = text.index(b"[") + 1
+    elif found := _EVENTS_KEY.search(text):
         end = found.end()
-    else:
-        return b""
-    header = bytes(buffer[:end])
-    del buffer[:end]
-    return header
+    return text[:end], text[end:]
 
 
-def _last_boundary(buffer: bytearray) -> tuple[int, int] | None:
+def _last_boundary(text: bytes) -> tuple[int, int] | None:
     """End of the last event that another one follows, and the beginning of that one."""
     for reach in _LOOK_BACK:
-        tail_start = max(0, len(buffer) - reach)
+        tail_start = max(0, len(text) - reach)
         found = None
-        for found in _BETWEEN.finditer(buffer[tail_start:]):  # noqa: B007 - the last one is wanted
+        for found in _BETWEEN.finditer(text[tail_start:]):  # noqa: B007 - the last one is wanted
             pass
         if found:
             return tail_start + found.start(1), tail_start + found.end(1)
     return None
 
 
-def _gunzip(block: bytes, file: BinaryIO, path: Path) -> Iterator[bytes]:
+def _gunzip(block: bytes, file: BinaryIO, path: Path, size: int) -> Iterator[bytes]:
     inflater = isal_zlib.decompressobj(31)
     while block:
         try:
-            data = inflater.decompress(block, BLOCK_BYTES)
+            data = inflater.decompress(block, size)
         except IsalError as error:  # type: ignore[misc]  # its stub calls the class an instance
             raise UnreadableTrace(f"{path} is a damaged gzip file: {error}") from error
         if data:
@@ -122,4 +117,4 @@ def _gunzip(block: bytes, file: BinaryIO, path: Path) -> Iterator[bytes]:
         if inflater.eof and inflater.unused_data:  # gzip members may follow one another
             block, inflater = inflater.unused_data, isal_zlib.decompressobj(31)
         if not block:
-            block = file.read(BLOCK_BYTES)
+            block = file.read(size)

@@ -11,14 +11,12 @@ backslashes and control characters; what still does not parse is dropped event b
 
 from __future__ import annotations
 
-import itertools
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -27,18 +25,27 @@ import polars as pl
 
 from profkit.errors import UnreadableTrace
 from profkit.readers import jsonpieces
-from profkit.trace.batch import (
-    NATIVE_FLOWS,
-    NATIVE_MEMORY,
-    Batch,
-    NativeHeader,
-    NativeTrack,
-    ReadContext,
+from profkit.readers.kineto_events import (
+    BROKEN,
+    Details,
+    Event,
+    LaunchArgs,
+    MemoryArgs,
+    NameArgs,
+    OperatorArgs,
+    arguments,
+    decode_document,
+    decode_events,
+    one_argument,
+    repaired,
+    salvage_events,
 )
+from profkit.readers.kineto_header import header_fields, header_of
+from profkit.trace.batch import NATIVE_FLOWS, NATIVE_MEMORY, Batch, NativeTrack, ReadContext
 from profkit.trace.schema import WORD
-from profkit.trace.words import Words
 
 Ints = npt.NDArray[np.int64]
+Group = Callable[[list[Event]], dict[str, pl.Series]]  # a group of categories, by the columns of its own
 
 OPERATOR_CATEGORIES = frozenset(("cpu_op", "Operator", "user_annotation"))
 RUNTIME_CATEGORIES = frozenset(
@@ -61,103 +68,7 @@ BACKWARD_FLOWS = frozenset(("fwdbwd", "forward_backward"))
 # No time of a training lies further from 1970, in microseconds; what does is damage.
 FURTHEST_US = 4e15
 
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-_NONE = msgspec.Raw(b"")
-_Args = TypeVar("_Args", bound=msgspec.Struct)
-
-
-class _Event(msgspec.Struct, gc=False):
-    ph: str = ""
-    cat: str | None = None
-    name: str = ""
-    pid: Any = None
-    tid: Any = None
-    ts: float | None = None
-    dur: float | None = None
-    id: Any = None
-    args: msgspec.Raw = _NONE
-
-
-class _OperatorArgs(msgspec.Struct, gc=False):
-    """Of an operator or a range: never its concrete inputs."""
-
-    shapes: msgspec.Raw = msgspec.field(default=_NONE, name="Input Dims")
-    dtypes: msgspec.Raw = msgspec.field(default=_NONE, name="Input type")
-    call_stack: str | None = msgspec.field(default=None, name="Call stack")
-    module: str | None = msgspec.field(default=None, name="Module Hierarchy")
-    collective: msgspec.Raw = msgspec.field(default=_NONE, name="Collective name")
-    kernel_backend: msgspec.Raw = _NONE
-
-
-class _LaunchArgs(msgspec.Struct, gc=False):
-    """Of a call into the device's runtime."""
-
-    correlation: int | None = None
-
-
-class _MemoryArgs(msgspec.Struct, gc=False):
-    """Of an allocation or a free."""
-
-    bytes: int | None = msgspec.field(default=None, name="Bytes")
-    address: int | None = msgspec.field(default=None, name="Addr")
-    device_type: int | None = msgspec.field(default=None, name="Device Type")
-    device_id: int | None = msgspec.field(default=None, name="Device Id")
-    allocated: int | None = msgspec.field(default=None, name="Total Allocated")
-    reserved: int | None = msgspec.field(default=None, name="Total Reserved")
-
-
-class _NameArgs(msgspec.Struct, gc=False):
-    """Of the event that names a thread or a process."""
-
-    name: Any = None
-
-
-class _Details(msgspec.Struct, gc=False, omit_defaults=True):
-    """Of device work and collectives. What peers use of it passes through as it is, not looked at."""
-
-    correlation: int | None = None
-    bytes: Any = None  # AMD's runtime writes some as text
-    device: msgspec.Raw = _NONE
-    stream: msgspec.Raw = _NONE
-    context: msgspec.Raw = _NONE
-    queued: msgspec.Raw = _NONE
-    grid: msgspec.Raw = _NONE
-    block: msgspec.Raw = _NONE
-    registers: msgspec.Raw = msgspec.field(default=_NONE, name="registers per thread")
-    shared_memory: msgspec.Raw = msgspec.field(default=_NONE, name="shared memory")
-    blocks_per_sm: msgspec.Raw = msgspec.field(default=_NONE, name="blocks per SM")
-    warps_per_sm: msgspec.Raw = msgspec.field(default=_NONE, name="warps per SM")
-    occupancy: msgspec.Raw = msgspec.field(default=_NONE, name="est. achieved occupancy %")
-    bandwidth: msgspec.Raw = msgspec.field(default=_NONE, name="memory bandwidth (GB/s)")
-    sync_kind: msgspec.Raw = msgspec.field(default=_NONE, name="cuda_sync_kind")
-    wait_on_stream: msgspec.Raw = _NONE
-    wait_on_record: msgspec.Raw = msgspec.field(default=_NONE, name="wait_on_cuda_event_record_corr_id")
-    wait_on_event: msgspec.Raw = msgspec.field(default=_NONE, name="wait_on_cuda_event_id")
-    kernel_backend: msgspec.Raw = _NONE
-    kernel_file: msgspec.Raw = _NONE
-    kernel_hash: msgspec.Raw = _NONE
-    collective: msgspec.Raw = msgspec.field(default=_NONE, name="Collective name")
-    dtype: msgspec.Raw = _NONE
-    in_elements: msgspec.Raw = msgspec.field(default=_NONE, name="In msg nelems")
-    out_elements: msgspec.Raw = msgspec.field(default=_NONE, name="Out msg nelems")
-    group_size: msgspec.Raw = msgspec.field(default=_NONE, name="Group size")
-    group_name: msgspec.Raw = msgspec.field(default=_NONE, name="Process Group Name")
-    group_description: msgspec.Raw = msgspec.field(default=_NONE, name="Process Group Description")
-    group_ranks: msgspec.Raw = msgspec.field(default=_NONE, name="Process Group Ranks")
-    in_split: msgspec.Raw = msgspec.field(default=_NONE, name="In split size")
-    out_split: msgspec.Raw = msgspec.field(default=_NONE, name="Out split size")
-
-
-_decode_events = msgspec.json.Decoder(list[_Event]).decode
-_decode_event = msgspec.json.Decoder(_Event, strict=False).decode
-_decode_document = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.encode
-_raw_decode = json.JSONDecoder().raw_decode
-_list_decoders: dict[type[msgspec.Struct], Callable[[bytes], Any]] = {
-    kind: msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
-    for kind in (_OperatorArgs, _LaunchArgs, _MemoryArgs, _NameArgs, _Details)
-}
 
 
 class KinetoReader:
@@ -185,13 +96,14 @@ class _Reading:
         self.lanes = _Lanes()
         self.thread_names: dict[int, str] = {}
         self.process_names: dict[Any, str] = {}
-        self.notes: list[str] = []
+        self.mended = False
+        self.lost = 0
         self.seen = 0
 
-    def events(self, array: bytes) -> list[_Event]:
+    def events(self, array: bytes) -> list[Event]:
         """The events of a JSON array, repaired where it is no valid JSON."""
         try:
-            return _decode_events(array)
+            return decode_events(array)
         except BROKEN:
             return self._salvaged(array[1:-1])
 
@@ -209,14 +121,14 @@ class _Reading:
             batch.counts,
             batch.dropped,
             tracks=self._tracks(),
-            header=_header(top),
-            notes=tuple(dict.fromkeys(self.notes)),
+            header=header_of(top),
+            notes=self._notes(),
         )
 
-    def batch(self, events: list[_Event]) -> Batch:
+    def batch(self, events: list[Event]) -> Batch:
         """Columns of some events."""
         self.seen += len(events)
-        by_phase: dict[str, list[_Event]] = defaultdict(list)
+        by_phase: dict[str, list[Event]] = defaultdict(list)
         for event in events:
             by_phase[event.ph].append(event)
         halves = [e for e in events if e.ph in ("B", "E")] if {"B", "E"} & by_phase.keys() else []
@@ -234,7 +146,7 @@ class _Reading:
         flows = [e for e in arrows if e.cat in BACKWARD_FLOWS and _has_time(e) and _is_id(e.id)]
         counts = {
             "events": len(events),
-            "kernels": int(Words(table["category"]).among(*KERNEL_CATEGORIES).sum()),
+            "kernels": sum(e.cat in KERNEL_CATEGORIES for e in by_phase["X"]),
             "memory": len(memory),
         }
         return Batch(
@@ -245,48 +157,42 @@ class _Reading:
             {reason: count for reason, count in dropped.items() if count},
         )
 
-    def _last_events(self, text: bytes, document: bytes) -> tuple[list[_Event], dict[str, Any]]:
+    def _last_events(self, text: bytes, document: bytes) -> tuple[list[Event], dict[str, Any]]:
         """Events of the last piece and the document's other fields."""
-        for mend in (None, _repaired):
+        for mend in (None, repaired):
             attempt = mend(document) if mend else document
             try:
                 if attempt.lstrip()[:1] == b"[":
-                    return _decode_events(attempt), {}
-                top: dict[str, Any] = dict(_decode_document(attempt))
+                    return decode_events(attempt), {}
+                top: dict[str, Any] = dict(decode_document(attempt))
                 if "traceEvents" not in top:
                     return [], top
-                events = _decode_events(top.pop("traceEvents"))
+                events = decode_events(top.pop("traceEvents"))
             except BROKEN:
                 continue
-            if attempt is not document:
-                self.notes.append("the file is no valid JSON; its text was repaired")
+            self.mended = self.mended or attempt is not document
             return events, top
         header = document[: len(document) - len(text)]
         if not header:
             return [], {}
-        return self._salvaged(text), _header_fields(header)
+        return self._salvaged(text), header_fields(header)
 
-    def _salvaged(self, text: bytes) -> list[_Event]:
-        """The events of damaged JSON, one by one; those that do not parse are dropped and counted."""
-        text = _repaired(text)
+    def _salvaged(self, text: bytes) -> list[Event]:
+        """The events of damaged JSON; one by one where mending its text is not enough, the lost ones counted."""
+        text = repaired(text)
+        self.mended = True
         try:
-            events = _decode_events(b"[" + text + b"]")
+            return decode_events(b"[" + text + b"]")
         except BROKEN:
-            pass
-        else:
-            self.notes.append("the file is no valid JSON; its text was repaired")
+            events, lost = salvage_events(text)
+            self.lost += lost
             return events
-        events, lost = [], 0
-        for chunk in _split_events(text):
-            event = _lenient_event(chunk)
-            if event is None:
-                lost += 1
-            else:
-                events.append(event)
-        if lost and events:
-            plural = "event" if lost == 1 else "events"
-            self.notes.append(f"the file is damaged or cut short: {lost} {plural} could not be read")
-        return events
+
+    def _notes(self) -> tuple[str, ...]:
+        if self.lost:
+            plural = "event" if self.lost == 1 else "events"
+            return (f"the file is damaged or cut short: {self.lost:,} {plural} could not be read",)
+        return ("the file is no valid JSON; its text was repaired",) if self.mended else ()
 
     def _no_trace(self, top: dict[str, Any], document: bytes) -> UnreadableTrace:
         if top:
@@ -296,8 +202,8 @@ class _Reading:
             return UnreadableTrace(f"{self.path} is no trace: it holds no event in the Chrome format")
         return UnreadableTrace(f"{self.path} is no trace: it is not JSON")
 
-    def _learn_names(self, events: Sequence[_Event]) -> None:
-        for event, args in zip(events, _arguments(events, _NameArgs), strict=True):
+    def _learn_names(self, events: Sequence[Event]) -> None:
+        for event, args in zip(events, arguments(events, NameArgs), strict=True):
             if not isinstance(args.name, str):
                 continue
             if event.name == "thread_name":
@@ -311,28 +217,35 @@ class _Reading:
             for lane, (pid, tid, label) in enumerate(self.lanes.native)
         )
 
-    def _spans(self, events: list[_Event]) -> tuple[pl.DataFrame, int]:
+    def _spans(self, events: list[Event]) -> tuple[pl.DataFrame, int]:
         """Columns of the spans, and how many had no usable time and were left out."""
+        groups: dict[Group | None, list[Event]] = defaultdict(list)
+        for event in events:
+            groups[_GROUP_OF.get(event.cat, _no_columns)].append(event)
+        tables = [self._group(part, columns) for columns, part in groups.items() if columns is not None]
+        if not tables:
+            return pl.DataFrame(), 0
+        table = pl.concat([table for table, _ in tables], how="diagonal", rechunk=False)
+        return table, sum(left_out for _, left_out in tables)
+
+    def _group(self, events: list[Event], own_columns: Group) -> tuple[pl.DataFrame, int]:
+        """Columns of spans of one group of categories: those all spans have, and the group's own."""
         lanes = self.lanes
         start, duration = (np.array(times, np.float64) for times in ([e.ts for e in events], [e.dur for e in events]))
         usable = (duration >= 0) & (duration < FURTHEST_US) & (np.abs(start) < FURTHEST_US)
-        category = pl.Series([e.cat for e in events], dtype=WORD)
-        words = Words(category)
         columns: dict[str, Any] = {
             "start_ns": nanoseconds(np.where(usable, start, 0)),
             "duration_ns": nanoseconds(np.where(usable, duration, 0)),
             "name": pl.Series([e.name for e in events], dtype=WORD),
-            "category": category,
+            "category": pl.Series([e.cat for e in events], dtype=WORD),
             "track": np.array([lanes[e.pid, e.tid] for e in events], np.uint32),
-            **_argument_columns(events, words),
+            **own_columns(events),
         }
-        is_frame = words.among("Trace")  # the recording itself
-        kept = usable & ~is_frame
         table = pl.DataFrame(columns)
-        return table if kept.all() else table.filter(kept), int((~usable & ~is_frame).sum())
+        return (table, 0) if usable.all() else (table.filter(usable), int((~usable).sum()))
 
-    def _memory(self, events: list[_Event]) -> pl.DataFrame:
-        args = _arguments(events, _MemoryArgs)
+    def _memory(self, events: list[Event]) -> pl.DataFrame:
+        args = arguments(events, MemoryArgs)
         columns = {
             "time_ns": nanoseconds([e.ts for e in events]),
             "track": [self.lanes[e.pid, e.tid] for e in events],
@@ -344,7 +257,7 @@ class _Reading:
         }
         return pl.DataFrame(columns, schema=NATIVE_MEMORY, strict=False).drop_nulls("bytes")
 
-    def _flows(self, events: list[_Event]) -> pl.DataFrame:
+    def _flows(self, events: list[Event]) -> pl.DataFrame:
         columns = {
             "id": [e.id for e in events],
             "begins": [e.ph == "s" for e in events],
@@ -383,9 +296,9 @@ def nanoseconds(microseconds: Sequence[float | None] | npt.NDArray[np.float64]) 
     return whole.astype(np.int64) * 1_000 + np.rint((values - whole) * 1_000).astype(np.int64)
 
 
-def _joined_halves(halves: list[_Event]) -> list[_Event]:
+def _joined_halves(halves: list[Event]) -> list[Event]:
     """Spans from begin and end events, which nest by thread."""
-    open_by_thread: dict[tuple[Any, Any], list[_Event]] = {}
+    open_by_thread: dict[tuple[Any, Any], list[Event]] = {}
     joined = []
     for event in halves:
         stack = open_by_thread.setdefault((event.pid, event.tid), [])
@@ -399,62 +312,54 @@ def _joined_halves(halves: list[_Event]) -> list[_Event]:
     return joined
 
 
-def _arguments(events: Sequence[_Event], kind: type[_Args]) -> list[_Args]:
-    """The arguments of events as `kind`, decoded together; those that do not fit are empty."""
-    texts = [e.args if e.args is not _NONE else b"{}" for e in events]
-    try:
-        decoded: list[_Args] = _list_decoders[kind](b"[" + b",".join(texts) + b"]")
-    except BROKEN:
-        return [_one_argument(text, kind) for text in texts]
-    return decoded
+def _operator_columns(events: list[Event]) -> dict[str, pl.Series]:
+    args = arguments(events, OperatorArgs)
+    columns = {
+        "shapes": _texts([a.shapes for a in args]),
+        "dtypes": _texts([a.dtypes for a in args]),
+        "stack": [a.call_stack or None for a in args] if any(a.call_stack for a in args) else None,
+        "module": [a.module or None for a in args] if any(a.module for a in args) else None,
+        "args": _collective_details(events, args) if any(a.collective or a.kernel_backend for a in args) else None,
+    }
+    return {name: pl.Series(values, dtype=WORD) for name, values in columns.items() if values is not None}
 
 
-def _one_argument(text: msgspec.Raw | bytes, kind: type[_Args]) -> _Args:
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except BROKEN:
-        return kind()
+def _collective_details(events: list[Event], args: list[OperatorArgs]) -> list[str | None]:
+    return [
+        _details_as_json([one_argument(event.args, Details)])[0] if a.collective or a.kernel_backend else None
+        for event, a in zip(events, args, strict=True)
+    ]
 
 
-def _argument_columns(events: list[_Event], categories: Words) -> dict[str, pl.Series]:
-    """Columns that come from the arguments, by category: operators carry shapes, device work its correlation."""
-    count = len(events)
-    operators = np.flatnonzero(categories.among(*OPERATOR_CATEGORIES))
-    launching = np.flatnonzero(categories.among(*RUNTIME_CATEGORIES))
-    on_device = np.flatnonzero(categories.among(*DEVICE_CATEGORIES))
-    columns: dict[str, pl.Series] = {}
-    details: dict[int, str | None] = {}
-    if len(operators):
-        args = _arguments([events[i] for i in operators.tolist()], _OperatorArgs)
-        for name, values in (
-            ("shapes", _texts([a.shapes for a in args])),
-            ("dtypes", _texts([a.dtypes for a in args])),
-            ("stack", [a.call_stack or None for a in args]),
-            ("module", [a.module or None for a in args]),
-        ):
-            columns[name] = _scattered(values, operators, count, WORD)
-        for i, a in zip(operators.tolist(), args, strict=True):
-            if a.collective or a.kernel_backend:
-                details[i] = _details_as_json([_one_argument(events[i].args, _Details)])[0]
-    if len(launching) or len(on_device):
-        launches = _arguments([events[i] for i in launching.tolist()], _LaunchArgs)
-        work = _arguments([events[i] for i in on_device.tolist()], _Details)
-        correlations = [a.correlation for a in launches] + [a.correlation for a in work]
-        both = np.concatenate((launching, on_device))
-        columns["correlation"] = _scattered(correlations, both, count, pl.Int64)
-        columns["bytes"] = _scattered([_number(a.bytes) for a in work], on_device, count, pl.Int64)
-        details.update(zip(on_device.tolist(), _details_as_json(work), strict=True))
-    if details:
-        columns["args"] = _scattered(list(details.values()), np.array(list(details)), count, WORD)
-    return columns
+def _launch_columns(events: list[Event]) -> dict[str, pl.Series]:
+    return {"correlation": _integers([a.correlation for a in arguments(events, LaunchArgs)])}
 
 
-def _scattered(values: list[Any], rows: Ints, count: int, dtype: type[pl.DataType]) -> pl.Series:
-    """A column of `count` rows that holds the values at `rows` and nulls elsewhere."""
-    source = np.full(count, -1, np.int64)
-    source[rows] = np.arange(len(rows))
-    index = pl.Series(source)
-    return pl.Series(values, dtype=dtype, strict=False).gather(index.set(index < 0, None))
+def _device_columns(events: list[Event]) -> dict[str, pl.Series]:
+    work = arguments(events, Details)
+    return {
+        "correlation": _integers([a.correlation for a in work]),
+        "bytes": _integers([_number(a.bytes) for a in work]),
+        "args": pl.Series(_details_as_json(work), dtype=WORD),
+    }
+
+
+def _no_columns(events: list[Event]) -> dict[str, pl.Series]:
+    """Of Python's frames and everything unknown nothing but name and time is kept."""
+    return {}
+
+
+_GROUP_OF: dict[str | None, Group | None] = {
+    **dict.fromkeys(OPERATOR_CATEGORIES, _operator_columns),
+    **dict.fromkeys(RUNTIME_CATEGORIES, _launch_columns),
+    **dict.fromkeys(DEVICE_CATEGORIES, _device_columns),
+    "Trace": None,  # the recording itself, which is no span
+}
+
+
+def _integers(values: list[int | None]) -> pl.Series:
+    """A column of integers; one that is too large becomes null."""
+    return pl.Series(values, dtype=pl.Int64, strict=False)
 
 
 def _texts(raws: list[msgspec.Raw]) -> list[str | None]:
@@ -463,105 +368,11 @@ def _texts(raws: list[msgspec.Raw]) -> list[str | None]:
     return [text or None for text in joined.split("\0")]
 
 
-def _details_as_json(work: list[_Details]) -> list[str | None]:
+def _details_as_json(work: list[Details]) -> list[str | None]:
     """The arguments peers use, each a JSON object; None where there are none."""
     for details in work:
         details.correlation = details.bytes = None  # these have columns of their own
     return [None if text == b"{}" else text.decode("utf-8", "replace") for text in map(_encode, work)]
-
-
-def _header(top: dict[str, Any]) -> NativeHeader:
-    """What the document says outside its events. Allow-listed: never the environment, never argument values."""
-    fields = {key: _decoded(raw) for key, raw in top.items() if key in _HEADER_FIELDS}
-    distributed = fields.get("distributedInfo")
-    distributed = distributed if isinstance(distributed, dict) else {}
-    own = fields.get("profkit")
-    own = own if isinstance(own, dict) else {}
-    version = own.get("torch") or ""
-    devices = fields.get("deviceProperties")
-    return NativeHeader(
-        zero_ns=_int(fields.get("baseTimeNanoseconds")) or 0,
-        rank=_int(distributed.get("rank")),
-        world_size=_int(distributed.get("world_size")),
-        backend=str(distributed.get("backend") or ""),
-        host=str(fields.get("host_name") or ""),
-        frameworks={"torch": str(version)} if version else {},
-        devices=[_scalars(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else [],
-        flags=_scalars({key: value for key, value in fields.items() if key in _FLAGS}),
-    )
-
-
-_FLAGS = frozenset(
-    (
-        *("schemaVersion", "displayTimeUnit", "trace_id"),
-        *("record_shapes", "profile_memory", "with_stack", "with_flops", "with_modules"),
-        *("cuda_runtime_version", "cuda_driver_version", "cupti_version"),
-        *("hip_runtime_version", "hip_driver_version"),
-    )
-)
-_HEADER_FIELDS = _FLAGS | {
-    "distributedInfo",
-    "deviceProperties",
-    "baseTimeNanoseconds",
-    "host_name",
-    "profkit",
-}
-
-
-def _header_fields(header: bytes) -> dict[str, Any]:
-    """Fields that come before the events of a document whose end is lost."""
-    try:
-        top: dict[str, Any] = dict(_decode_document(_repaired(header) + b"]}"))
-    except BROKEN:
-        return {}
-    top.pop("traceEvents", None)
-    return top
-
-
-_CONTROL = bytes(range(0x20))
-_REPAIRS: tuple[tuple[re.Pattern[bytes], bytes], ...] = (
-    (re.compile(rb":\s*(?:N/A|-?nan(?:\([a-z]*\))?|-?inf(?:inity)?)(?=\s*[,}\]])", re.IGNORECASE), b": null"),
-    (re.compile(rb",(\s*[}\]])"), rb"\1"),
-    (re.compile(rb'\\(?![\\"/bfnrtu])'), rb"\\\\"),
-)
-
-
-def _repaired(text: bytes) -> bytes:
-    """Text with the damage found in the field mended: UTF-8, N/A, NaN, trailing commas, backslashes, control bytes."""
-    text = text.decode("utf-8", "replace").encode().translate(bytes.maketrans(_CONTROL, b" " * 32))
-    for pattern, replacement in _REPAIRS:
-        text = pattern.sub(replacement, text)
-    return text.rstrip().removesuffix(b",")
-
-
-_EVENT_START = re.compile(rb'(?:^|,|\[)\s*(?=\{\s*"(?:ph|name|cat|pid|ts)")')
-
-
-def _split_events(text: bytes) -> Iterator[bytes]:
-    """The text of each event of the inside of an array, guessed from where events begin."""
-    starts = [found.end() for found in _EVENT_START.finditer(text)]
-    for begin, end in itertools.pairwise([*starts, len(text)]):
-        yield text[begin:end].rstrip().removesuffix(b",").rstrip()
-
-
-def _lenient_event(text: bytes) -> _Event | None:
-    """One event, without its arguments where only they are odd; None where it cannot be read.
-
-    What follows the event in `text`, as the end of the file does behind the last one, is ignored.
-    """
-    words = text.decode("utf-8", "replace")
-    try:
-        fields, end = _raw_decode(words)
-    except (ValueError, RecursionError):
-        return None
-    try:
-        return _decode_event(words[:end])
-    except BROKEN:
-        fields.pop("args", None)
-    try:
-        return msgspec.convert(fields, _Event, strict=False)
-    except BROKEN:
-        return None
 
 
 def _number(value: Any) -> int | None:
@@ -573,16 +384,12 @@ def _number(value: Any) -> int | None:
     return None
 
 
-def _has_time(event: _Event) -> bool:
+def _has_time(event: Event) -> bool:
     return event.ts is not None and abs(event.ts) < FURTHEST_US
 
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, int) and abs(value) < 2**62
-
-
-def _int(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
 
 
 def _unsigned(value: int | None) -> int | None:
@@ -597,14 +404,3 @@ _DEVICE_TYPES = {0: "cpu", 1: "cuda", 6: "hip", 9: "xla", 12: "xpu", 13: "mps", 
 def _device_name(kind: int | None, index: int | None) -> str:
     name = _DEVICE_TYPES.get(kind or 0, f"device{kind}")
     return name if index is None or index < 0 else f"{name}:{index}"
-
-
-def _scalars(values: dict[str, Any]) -> dict[str, str | int | float | None]:
-    return {k: v for k, v in values.items() if isinstance(v, str | int | float | None)}
-
-
-def _decoded(raw: msgspec.Raw) -> Any:
-    try:
-        return msgspec.json.decode(raw)
-    except BROKEN:
-        return None

@@ -113,7 +113,7 @@ def _added(parts: Sequence[dict[str, int]]) -> dict[str, int]:
 
 def _concat(frames: Sequence[pl.DataFrame], columns: dict[str, Any]) -> pl.DataFrame:
     """One table; columns that no frame has become nulls."""
-    table = pl.concat([frame for frame in frames if frame.width], how="diagonal") if frames else pl.DataFrame()
+    table = pl.concat([*(frame for frame in frames if frame.width)] or [pl.DataFrame(schema=columns)], how="diagonal")
     return table.select(
         [pl.col(n) if n in table.columns else pl.lit(None, dtype=d).alias(n) for n, d in columns.items()]
     )
