@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from profkit.analysis.report import Report
-from profkit.units import duration, percent, size
+from profkit.analysis.report import Finding, Report
+from profkit.units import duration, percent, ratio, size
 
 TOP = 10
 
@@ -14,7 +14,7 @@ def summary_markdown(report: Report) -> str:
     """The verdict, where the time went, what to change, the largest operators, memory, overhead and notes."""
     parts = (
         [f"## {_escaped(report.headline)}"],
-        [f"**→ {_escaped(finding.remedy)}**" for finding in report.findings],
+        [f"**→ {_escaped(finding.remedy)}** {_gain(finding)}" for finding in report.findings],
         [f"{report.steps:,} steps; the verdict rests on {_escaped(report.measured_on)}."],
         _breakdown(report),
         _operators(report),
@@ -23,6 +23,13 @@ def summary_markdown(report: Report) -> str:
         _notes(report),
     )
     return "\n\n".join(paragraph for part in parts for paragraph in part) + "\n"
+
+
+def _gain(finding: Finding) -> str:
+    """What the remedy promises."""
+    if finding.predicted_speedup is None:
+        return ""
+    return f"About {ratio(finding.predicted_speedup)} faster (predicted, {finding.confidence} confidence)."
 
 
 def _breakdown(report: Report) -> list[str]:

@@ -208,8 +208,8 @@ def thinned(points: pl.DataFrame, kept: pl.Expr) -> pl.DataFrame:
 
 
 def _breakdown_curves(report: Report) -> Iterator[Curve]:
-    """Each class of the exclusive breakdown over the recorded steps, in milliseconds."""
-    for name in report.breakdown_ns if report.window_steps else ():
+    """Each class of the exclusive breakdown that holds any time over the recorded steps, in milliseconds."""
+    for name in (name for name, time_ns in report.breakdown_ns.items() if time_ns and report.window_steps):
         rows = [(s.number, s.start_ns + s.duration_ns, s.breakdown_ns[name] / 1e6) for s in report.window_steps]
         yield f"profkit/breakdown_ms/{name}", _points(rows)
 

@@ -123,8 +123,9 @@ def main() -> None:
     test = DigitFiles(paths[::TEST_EVERY])
     loader = DataLoader(train if args.loader == "slow" else in_memory(train), batch_size=32, shuffle=True)
     trainer = Trainer(network())
+    hparams = {"loader": args.loader, "epochs": args.epochs, "seed": args.seed}
 
-    with nullcontext() if args.no_profile else profkit.profile(args.logdir, hparams=vars(args)):
+    with nullcontext() if args.no_profile else profkit.profile(args.logdir, hparams=hparams):
         for epoch in range(args.epochs):
             for images, labels in loader:
                 loss = trainer.train_step(images, labels)

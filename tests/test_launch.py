@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from profkit.records import End, Framework, LoaderOpened, Note, Record, Step, Wait
+from profkit.trace.load import load
 
 OnlyRecords = Callable[[Path], list[Record]]
 Completed = subprocess.CompletedProcess[str]
@@ -182,3 +184,29 @@ def test_a_hook_that_cannot_be_loaded_is_noted_and_the_import_succeeds(
 def test_python_m_profkit_is_the_command(tmp_path: Path) -> None:
     ended = python("-m", "profkit", "--version", folder=tmp_path)
     assert (ended.returncode, ended.stdout.split()[0]) == (0, "profkit"), ended.stderr
+
+
+DISTRIBUTED = """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(4, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+for _ in range(12):
+    optimizer.zero_grad()
+    model(torch.rand(8, 4)).mean().backward()
+    optimizer.step()
+dist.destroy_process_group()
+raise SystemExit(dist.is_initialized())
+"""
+
+
+def test_below_torchrun_every_rank_is_recorded_as_itself(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(DISTRIBUTED)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "profkit")
+    done = python(*torchrun, "run", "--quiet", "--no-sidecar", "train.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    runs = [load(path) for path in sorted((tmp_path / "runs").iterdir(), key=lambda path: path.name[-5:])]
+    assert [(run.info.rank, run.info.world_size, run.steps.height) for run in runs] == [(0, 2, 12), (1, 2, 12)]
+    assert [run.traces[0].info.rank for run in runs] == [0, 1]
+    collectives = runs[0].traces[0].spans.filter(pl.col("kind") == "collective")
+    assert collectives["name"].unique().to_list() == ["gloo:all_reduce"]
