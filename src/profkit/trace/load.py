@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,8 @@ PROFKIT_FOLDER = Path("plugins", "profkit")
 def load(path: str | Path) -> Run:
     """The run recorded under `path`, or a native trace file as a run with one trace.
 
-    `path` may be a run folder, a log folder (its newest run is taken) or a file. Raises UnreadableTrace with one
-    sentence saying what the path is instead.
+    `path` may be a run folder, a log folder (its newest run is taken), the folder of one trace, or a file. Raises
+    UnreadableTrace with one sentence saying what the path is instead.
     """
     path = Path(path)
     if path.is_dir():
@@ -45,47 +46,68 @@ def _load_file(path: Path) -> Run:
         raise UnreadableTrace(f"{path} is empty")
     for name, reader in plugins.load_all(plugins.READERS).items():
         if reader.recognises(path, head):
-            trace = read_native(path, name, ReadContext())
-            info = RunInfo(
-                profkit=profkit.__version__,
-                script=path.name,
-                host=trace.info.host,
-                rank=trace.info.rank,
-                world_size=trace.info.world_size,
-                ended="trace",
-                frameworks=trace.info.frameworks,
-            )
-            return Run(info, empty(STEPS), empty(COUNTERS), open_traces=(partial(_itself, trace),))
-    raise UnreadableTrace(
-        f"{path} is no trace: no reader knows its format (installed: {', '.join(plugins.names(plugins.READERS))})"
+            return _alone(read_native(path, name, ReadContext()), path.name)
+    installed = ", ".join(plugins.names(plugins.READERS))
+    raise UnreadableTrace(f"{path} is no trace: no reader knows its format (installed: {installed})")
+
+
+def _alone(trace: Trace, name: str) -> Run:
+    """A trace of which nothing else is known, as a run."""
+    info = RunInfo(
+        profkit=profkit.__version__,
+        script=name,
+        host=trace.info.host,
+        rank=trace.info.rank,
+        world_size=trace.info.world_size,
+        ended="trace",
+        frameworks=trace.info.frameworks,
     )
+    return Run(info, empty(STEPS), empty(COUNTERS), open_traces=(partial(_itself, trace),))
 
 
 def _load_folder(folder: Path) -> Run:
     from profkit.finalise import finalise
-    from profkit.trace.store import read_trace
+    from profkit.trace.store import META, read_trace
 
+    if (folder / META).exists():
+        return _alone(read_trace(folder), folder.name)
     run_folder = _run_folder(folder)
     profkit_folder = run_folder / PROFKIT_FOLDER
-    info = finalise(profkit_folder)
+    try:
+        info = finalise(profkit_folder)
+    except OSError:  # a folder that can be read and not written
+        return _from_capture(run_folder)
     if info.ended == "running":
-        return _load_running(run_folder, info)
-    windows = sorted((profkit_folder / "trace").glob("window=*/rank=*"), key=_window_and_rank)
+        return _from_capture(run_folder, info)
     return Run(
         info,
         _read_table(profkit_folder / "steps", info.rank, STEPS),
         _read_table(profkit_folder / "counters", info.rank, COUNTERS),
         folder=run_folder,
-        open_traces=tuple(partial(read_trace, window) for window in windows),
+        open_traces=_traces_in(profkit_folder),
     )
 
 
-def _load_running(run_folder: Path, info: RunInfo) -> Run:
-    """A run whose training still goes on: what its capture files hold so far."""
-    from profkit.capture import counters_table, read_capture, steps_table
+def _from_capture(run_folder: Path, info: RunInfo | None = None) -> Run:
+    """A run without tables, as one that goes on: what its capture files hold, and the windows that became traces."""
+    from profkit.capture import counters_table, read_capture, run_info, steps_table
 
-    capture = read_capture(run_folder / PROFKIT_FOLDER / "capture")
-    return Run(info, steps_table(capture), counters_table(capture), folder=run_folder)
+    profkit_folder = run_folder / PROFKIT_FOLDER
+    capture = read_capture(profkit_folder / "capture")
+    return Run(
+        info or run_info(capture, alive=False),
+        steps_table(capture),
+        counters_table(capture),
+        folder=run_folder,
+        open_traces=_traces_in(profkit_folder),
+    )
+
+
+def _traces_in(profkit_folder: Path) -> tuple[Callable[[], Trace], ...]:
+    from profkit.trace.store import read_trace
+
+    folders = sorted((profkit_folder / "trace").glob("window=*/rank=*"), key=_window_and_rank)
+    return tuple(partial(read_trace, folder) for folder in folders)
 
 
 def _run_folder(folder: Path) -> Path:
