@@ -35,16 +35,17 @@ def test_the_breakdown_of_each_step_adds_up_to_the_nanosecond(file: Listed) -> N
         assert min(step.breakdown_ns.values()) >= 0
 
 
-@pytest.mark.parametrize("path", corpus.others(), ids=lambda path: path[-50:])
+@pytest.mark.parametrize("path", corpus.NO_TRACES, ids=lambda path: path[-50:])
 def test_a_file_that_is_no_trace_gets_one_sentence(path: str) -> None:
     with pytest.raises(UnreadableTrace) as refused:
         load(CORPUS / path)
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_the_corpus_holds_the_files_these_tests_are_about() -> None:
-    assert len(corpus.listed()) == 81
-    assert len(corpus.others()) == 21
+def test_every_file_of_the_corpus_is_a_trace_or_listed_as_none() -> None:
+    traces = {file.path for file in corpus.listed()}
+    assert len(traces) == 81
+    assert corpus.recorded() == traces | set(corpus.NO_TRACES)
 
 
 def test_owlv2_waits_for_data_51_percent_of_its_step() -> None:
