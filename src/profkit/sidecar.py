@@ -61,7 +61,7 @@ def be_modest() -> None:
     """Take the lowest priority, and outlive the terminal.
 
     The sidecar has a session of its own, which the kernel schedules as a group of its own: there, nice alone
-    means nothing. Measured beside a training with a thread per core, it slowed the steps fifteenfold.
+    means nothing: the sidecar would get as much of the machine as the whole training.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

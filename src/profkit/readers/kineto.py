@@ -43,25 +43,14 @@ from profkit.readers.kineto_events import (
 from profkit.readers.kineto_header import header_fields, header_of
 from profkit.trace.batch import NATIVE_FLOWS, NATIVE_MEMORY, Batch, NativeTrack, ReadContext
 from profkit.trace.schema import WORD
+from profkit.trace.vocabulary import categories_of
 
 Ints = npt.NDArray[np.int64]
 Group = Callable[[list[Event]], dict[str, pl.Series]]  # a group of categories, by the columns of its own
 
-OPERATOR_CATEGORIES = frozenset(("cpu_op", "Operator", "user_annotation"))
-RUNTIME_CATEGORIES = frozenset(
-    (
-        "cuda_runtime",
-        "cuda_driver",
-        "hip_runtime",
-        "mtia_runtime",
-        "xpu_runtime",
-        "privateuse1_runtime",
-        "Runtime",
-    )
-)
-DEVICE_CATEGORIES = frozenset(
-    ("kernel", "Kernel", "gpu_memcpy", "Memcpy", "gpu_memset", "Memset", "cuda_sync", "mtia_ccp_events")
-)
+OPERATOR_CATEGORIES = categories_of("op") | {"user_annotation"}
+RUNTIME_CATEGORIES = categories_of("runtime")
+DEVICE_CATEGORIES = categories_of("kernel", "memcpy", "memset", "sync")
 KERNEL_CATEGORIES = frozenset(("kernel", "Kernel"))
 BACKWARD_FLOWS = frozenset(("fwdbwd", "forward_backward"))
 

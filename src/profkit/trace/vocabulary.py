@@ -28,7 +28,14 @@ _KIND_OF_CATEGORY = {
     "cuda_sync": "sync",
     "python_function": "python",
 }
-_DEVICE_CATEGORIES = frozenset(("kernel", "Kernel", "gpu_memcpy", "Memcpy", "gpu_memset", "Memset", "mtia_ccp_events"))
+
+
+def categories_of(*kinds: str) -> frozenset[str]:
+    """The sources' categories that mean one of these kinds."""
+    return frozenset(category for category, kind in _KIND_OF_CATEGORY.items() if kind in kinds)
+
+
+_DEVICE_CATEGORIES = categories_of("kernel", "memcpy", "memset")
 _MARKED_BY_NAME = frozenset(("op", "annotation"))  # kinds whose spans may turn out to be steps or waits
 
 # torch/utils/data/dataloader.py names its wait so; the second form is torchdata's; the third is run.loader().
