@@ -209,15 +209,20 @@ class _Reading:
     def _spans(self, events: list[Event]) -> tuple[pl.DataFrame, int]:
         """Columns of the spans, and how many had no usable time and were left out."""
         groups: dict[Group | None, list[Event]] = defaultdict(list)
-        for event in events:
-            groups[_GROUP_OF.get(event.cat, _no_columns)].append(event)
-        tables = [self._group(part, columns) for columns, part in groups.items() if columns is not None]
+        places: dict[Group | None, list[int]] = defaultdict(list)  # spans alike in time nest in the order of the file
+        for place, event in enumerate(events):
+            group = _GROUP_OF.get(event.cat, _no_columns)
+            groups[group].append(event)
+            places[group].append(place)
+        tables = [
+            self._group(part, columns, places[columns]) for columns, part in groups.items() if columns is not None
+        ]
         if not tables:
             return pl.DataFrame(), 0
-        table = pl.concat([table for table, _ in tables], how="diagonal", rechunk=False)
+        table = pl.concat([table for table, _ in tables], how="diagonal", rechunk=False).sort("place").drop("place")
         return table, sum(left_out for _, left_out in tables)
 
-    def _group(self, events: list[Event], own_columns: Group) -> tuple[pl.DataFrame, int]:
+    def _group(self, events: list[Event], own_columns: Group, places: list[int]) -> tuple[pl.DataFrame, int]:
         """Columns of spans of one group of categories: those all spans have, and the group's own."""
         lanes = self.lanes
         start, duration = (np.array(times, np.float64) for times in ([e.ts for e in events], [e.dur for e in events]))
@@ -228,6 +233,7 @@ class _Reading:
             "name": pl.Series([e.name for e in events], dtype=WORD),
             "category": pl.Series([e.cat for e in events], dtype=WORD),
             "track": np.array([lanes[e.pid, e.tid] for e in events], np.uint32),
+            "place": places,
             **own_columns(events),
         }
         table = pl.DataFrame(columns)
