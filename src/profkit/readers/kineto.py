@@ -54,6 +54,9 @@ DEVICE_CATEGORIES = categories_of("kernel", "memcpy", "memset", "sync")
 KERNEL_CATEGORIES = frozenset(("kernel", "Kernel"))
 BACKWARD_FLOWS = frozenset(("fwdbwd", "forward_backward"))
 
+# An XSpace may begin with a newline and a length of 91 or 123, but then a control character follows.
+_JSON_BEGINS = re.compile(rb"\s*[{\[]([^\x00-\x08\x0e-\x1f]|$)")
+
 # No time of a training lies further from 1970, in microseconds; what does is damage.
 FURTHEST_US = 4e15
 
@@ -65,7 +68,7 @@ class KinetoReader:
 
     def recognises(self, path: Path, head: bytes) -> bool:
         """Whether the content begins like a JSON object or array."""
-        return head.lstrip()[:1] in (b"{", b"[")
+        return _JSON_BEGINS.match(head) is not None
 
     def read(self, path: Path, context: ReadContext) -> Iterator[Batch]:
         """Yield the file's events in batches of columns. Raises UnreadableTrace where there are none."""

@@ -45,12 +45,13 @@ def assemble(batches: Iterable[Batch], context: ReadContext, source: str, profki
     track, tracks, steps_home = _tracks_with_steps(spans, kinds, merged.tracks)
     start = spans["start_ns"].to_numpy() + merged.header.zero_ns
     nested = nest(track, start, start + spans["duration_ns"].to_numpy(), yields=kinds.among("python", "module"))
-    rows = _Rows(spans, kinds, nested)
+    rows = _Rows(spans, kinds, nested, tracks)
     launches = _launches(rows)
     steps = _Steps(rows)
     step = _step_of(rows, steps, launches)
     backward = _backward_links(rows, merged.flows, merged.header.zero_ns)
-    training_thread = _training_thread(rows) if steps_home is None else steps_home
+    on_host = steps_home is not None and not rows.device_track[steps_home]
+    training_thread = steps_home if on_host else _training_thread(rows)
     links = _links(launches, backward)
     table = _span_table(rows, nested, step, _phases(rows, backward))
     info = TraceInfo(
@@ -160,7 +161,7 @@ def _home_of_steps(tracks: tuple[NativeTrack, ...], found: int) -> int:
 class _Rows:
     """The spans in nested order, with the masks every later question asks for."""
 
-    def __init__(self, spans: pl.DataFrame, kinds: Words, nested: Nested) -> None:
+    def __init__(self, spans: pl.DataFrame, kinds: Words, nested: Nested, tracks: Sequence[NativeTrack]) -> None:
         order = nested.order
         self.spans = spans[order]
         self.track, self.start, self.end, self.parent = nested.track, nested.start, nested.end, nested.parent
@@ -170,7 +171,7 @@ class _Rows:
         self.is_wait = self.kinds("data_wait")
         self.is_runtime = self.kinds("runtime")
         self.on_device = self.spans["on_device"].to_numpy()
-        self.device_track = np.zeros(int(nested.track.max(initial=-1)) + 1, np.bool_)
+        self.device_track = _device_tracks(tracks, nested)
         self.device_track[nested.track[self.on_device]] = True
         self.correlation = self.spans["correlation"].fill_null(-1).to_numpy()
 
@@ -186,6 +187,14 @@ class _Rows:
         np.add.at(marks, rows, 1)
         np.add.at(marks, self.subtree_end[rows], -1)
         return np.cumsum(marks[:count]) > 0
+
+
+def _device_tracks(tracks: Sequence[NativeTrack], nested: Nested) -> Bools:
+    """Tracks that their file calls a device's, and the lanes split off them; steps are marked by the host."""
+    named = [bool(track.device) and track.name != STEPS_TRACK for track in tracks]
+    for lane in sorted(nested.lanes):  # a lane may come from another lane
+        named.append(named[nested.lanes[lane]])
+    return np.array(named, np.bool_)
 
 
 def _launches(rows: _Rows) -> tuple[Ints, Ints]:
@@ -334,11 +343,11 @@ def _track_table(
     all_tracks = list(tracks)
     for lane in sorted(nested.lanes):
         origin = all_tracks[nested.lanes[lane]]
-        all_tracks.append(NativeTrack(origin.pid, origin.tid, f"{origin.name} (overlapping)", origin.process))
-    on_device = np.zeros(len(all_tracks), np.bool_)
-    on_device[: len(rows.device_track)] = rows.device_track
+        all_tracks.append(NativeTrack(origin.pid, origin.tid, f"{origin.name} (overlapping)", origin.process, origin.device))
+    on_device = rows.device_track
     is_steps = [track.name == STEPS_TRACK for track in all_tracks]
-    device = [f"{_device_prefix(info)}:{t.pid}" if d else None for t, d in zip(all_tracks, on_device, strict=True)]
+    prefix = _device_prefix(info)
+    device = [(t.device or f"{prefix}:{t.pid}") if d else None for t, d in zip(all_tracks, on_device, strict=True)]
     kinds = ["device_stream" if d else "steps" if s else "thread" for d, s in zip(on_device, is_steps, strict=True)]
     return pl.DataFrame(
         {

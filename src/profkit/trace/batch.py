@@ -48,12 +48,16 @@ NATIVE_FLOWS: dict[str, pl.DataType | type[pl.DataType]] = {
 
 @dataclass(frozen=True, slots=True)
 class NativeTrack:
-    """A thread or stream as the file names it: numbers where it gives numbers, a name where it has one."""
+    """A thread or stream as the file names it: numbers where it gives numbers, a name where it has one.
+
+    `device` is set where the file says that the track is a device's, whatever lies on it: `gpu:0`, `tpu:3`.
+    """
 
     pid: int | None
     tid: int | None
     name: str
     process: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True)

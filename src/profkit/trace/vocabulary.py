@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
-# Category of a Kineto event -> kind. A category missing here is an annotation: shown, but nothing is claimed of it.
+# Category of an event -> kind. A category missing here is an annotation: shown, but nothing is claimed of it.
 _KIND_OF_CATEGORY = {
+    # Kineto
     "cpu_op": "op",
     "Operator": "op",
     "kernel": "kernel",
@@ -27,7 +28,22 @@ _KIND_OF_CATEGORY = {
     "Runtime": "runtime",
     "cuda_sync": "sync",
     "python_function": "python",
+    # XPlane (profkit.readers.xplane says what each one is)
+    "tf_op": "op",
+    "xla_op": "op",
+    "tf_data": "data_work",
+    "tf_data_wait": "data_wait",
+    "python": "python",
+    "runtime": "runtime",
+    "device_kernel": "kernel",
+    "device_memcpy": "memcpy",
+    "device_memset": "memset",
+    "device_collective": "collective",
 }
+# Operators that a framework's own executor runs on threads of its own, never for the input pipeline.
+EXECUTOR_CATEGORIES = ("tf_op", "xla_op")
+# Waits that hold up the step on whatever thread they are.
+STEP_WAIT_CATEGORIES = ("tf_data_wait",)
 
 
 def categories_of(*kinds: str) -> frozenset[str]:
@@ -35,7 +51,7 @@ def categories_of(*kinds: str) -> frozenset[str]:
     return frozenset(category for category, kind in _KIND_OF_CATEGORY.items() if kind in kinds)
 
 
-_DEVICE_CATEGORIES = categories_of("kernel", "memcpy", "memset")
+_DEVICE_CATEGORIES = categories_of("kernel", "memcpy", "memset", "collective")
 _MARKED_BY_NAME = frozenset(("op", "annotation"))  # kinds whose spans may turn out to be steps or waits
 
 # torch/utils/data/dataloader.py names its wait so; the second form is torchdata's; the third is run.loader().
