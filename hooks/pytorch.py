@@ -21,7 +21,7 @@ from torch.profiler import ProfilerActivity, record_function
 from torch.profiler.profiler import _KinetoProfile
 
 from profkit import __version__
-from profkit.recorder import Recorder
+from profkit.recorder import Recorder, either
 from profkit.records import Framework, Window, WindowOpened
 
 from .pytorch_optimizers import OptimizerBoundaries
@@ -63,7 +63,9 @@ class PyTorchHook:
             if self._others is not None:
                 starting.callback(self._others.stop)
             starting.callback(OptimizerBoundaries(recorder).stop)
-            recorder.is_traced = torch.compiler.is_compiling
+            # Asked first: Dynamo reads this too, and must not get to another framework's code.
+            recorder.is_traced = either(torch.compiler.is_compiling, recorder.is_traced)
+            recorder.counts_requests = False  # the optimizer tells better when a step ends
             recorder.append(Framework("torch", str(torch.__version__), _devices()))
             self._stack = starting.pop_all()
 
@@ -81,7 +83,7 @@ class PyTorchHook:
             self._recorder.note("another profiler is active: the window is postponed until it ends")
             return False
         profiler = _KinetoProfile(
-            activities=_activities(),
+            activities=_activities(self._recorder.claims_devices(self)),
             experimental_config=_without_post_processing(self._options["with_stack"]),
             **self._options,
         )
@@ -122,6 +124,7 @@ class PyTorchHook:
 
     def _stop_recording(self, window: _OpenWindow) -> None:
         self._open = None  # first of all: stopping twice would crash the process
+        self._recorder.yields_devices(self)
         self._forget_annotator()
         window.leave_step()
         window.profiler.stop_trace()
@@ -134,6 +137,7 @@ class PyTorchHook:
         """As torch does it: what was prepared can only be ended by recording for a moment."""
         profiler, self._prepared = self._prepared, None
         if profiler is not None:
+            self._recorder.yields_devices(self)
             profiler.start_trace()
             profiler.stop_trace()
 
@@ -154,6 +158,7 @@ class PyTorchHook:
             self._forget_annotator()
             self._recorder.note("the window was lost: another profiler was started in another thread")
         self._open = self._prepared = None
+        self._recorder.yields_devices(self)
 
 
 class _OpenWindow:
@@ -195,9 +200,11 @@ def _devices() -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
-def _activities() -> list[ProfilerActivity]:
-    """The CPU and the accelerators there are; torch warns where one asks for others."""
+def _activities(devices: bool) -> list[ProfilerActivity]:
+    """The CPU and the accelerators there are, if they are to be recorded; torch warns where one asks for others."""
     activities = [ProfilerActivity.CPU]
+    if not devices:
+        return activities
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)
     if torch.xpu.is_available():

@@ -18,7 +18,7 @@ import pytest
 from profkit import plugins, sidecar
 from profkit.capture import read_capture
 from profkit.records import SUFFIX, Note, Sample, Step, Wait, Window
-from profkit.sidecar import CURVES, STEPS_PER_TICK, Live
+from profkit.sidecar import CURVES, STEPS_PER_TICK, WAITS_COME_LATE_NS, Live
 from profkit.system import Sampler
 from profkit.trace.model import RunInfo
 from profkit.trace.schema import COUNTERS, STEPS
@@ -318,9 +318,11 @@ def test_each_step_is_drawn_with_its_time_its_wait_and_their_ratio(sink: Recordi
     live = Live(tmp_path, rank=3)
     live.steps([Wait(0, 0, 9_000_000, True), Wait(0, 0, 2_000_000, False)])
     live.steps([Wait(0, 0, 3_000_000, False), Step(4, 0, 20_000_000, "marker"), Step(5, 20_000_000, 30_000_000, "x")])
+    live.steps([Step(6, 30_000_000, 40_000_000 + WAITS_COME_LATE_NS, "x")])
+    assert sink.scalars[:2] == [("profkit/step_time_ms", 20, 4, 20_000_000), ("profkit/data_wait_ms", 5, 4, 20_000_000)]
     live.flush()
     live.close()
-    assert sink.scalars == [
+    assert sink.scalars[:6] == [
         ("profkit/step_time_ms", 20, 4, 20_000_000),
         ("profkit/data_wait_ms", 5, 4, 20_000_000),
         ("profkit/stall_percent", 25, 4, 20_000_000),
@@ -331,11 +333,20 @@ def test_each_step_is_drawn_with_its_time_its_wait_and_their_ratio(sink: Recordi
     assert (sink.opened, sink.flushed, sink.closed) == ((tmp_path, 3), 1, 1)
 
 
+def test_waits_that_are_read_after_their_steps_are_drawn_with_them(sink: RecordingSink, tmp_path: Path) -> None:
+    live = Live(tmp_path, rank=0)
+    live.steps([Step(0, 0, 10, "callback"), Step(1, 10, 20, "callback")])
+    live.steps([Wait(0, 1, 4, False), Wait(0, 11, 3, False), Step(2, 20, 30, "callback")])
+    live.close()
+    waits = [(step, value * 1e6) for name, value, step, _ in sink.scalars if name == "profkit/data_wait_ms"]
+    assert waits == [(0, 4), (1, 3), (2, 0)]
+
+
 def test_system_counters_are_drawn_at_the_step_the_training_is_at(sink: RecordingSink, tmp_path: Path) -> None:
     live = Live(tmp_path, rank=0)
     live.steps([Step(41, 0, 1, "marker")])
     live.system(Sample(7, {"cpu_percent": 80.0, "resident_memory_bytes": 3e6, "something_else": 1.0}))
-    assert sink.scalars[3:] == [
+    assert sink.scalars == [
         ("profkit/system/cpu_percent", 80, 41, 7),
         ("profkit/system/resident_memory_mb", 3, 41, 7),
     ]
@@ -348,7 +359,9 @@ def test_every_curve_is_fed_by_a_counter_that_exists() -> None:
 
 @pytest.mark.parametrize("count", [STEPS_PER_TICK, STEPS_PER_TICK + 1, 5 * STEPS_PER_TICK])
 def test_a_tick_draws_a_bounded_number_of_steps(sink: RecordingSink, tmp_path: Path, count: int) -> None:
-    Live(tmp_path, rank=0).steps([Step(number, number, number + 1, "marker") for number in range(count)])
+    live = Live(tmp_path, rank=0)
+    live.steps([Step(number, number, number + 1, "marker") for number in range(count)])
+    live.close()
     drawn = sorted({step for _, _, step, _ in sink.scalars})
     assert STEPS_PER_TICK / 2 <= len(drawn) <= STEPS_PER_TICK
     assert drawn[0] == 0

@@ -40,6 +40,8 @@ __all__ = ["ProfkitError", "Schedule", "annotate", "load", "profile", "schedule"
 
 
 def __getattr__(name: str) -> Any:
+    if name == "keras":
+        return import_module("profkit.keras")
     if name not in _HOMES:
         raise AttributeError(f"module 'profkit' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

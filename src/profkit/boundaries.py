@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from profkit.records import Step
 
-MARKER, CALLBACK, OPTIMIZER = "marker", "callback", "optimizer"
-PRECEDENCE = {OPTIMIZER: 0, CALLBACK: 1, MARKER: 2}
+MARKER, CALLBACK, OPTIMIZER, BATCH, EVALUATION = "marker", "callback", "optimizer", "batch", "evaluation"
+PRECEDENCE = {EVALUATION: 0, BATCH: 1, OPTIMIZER: 2, CALLBACK: 3, MARKER: 4}
 
 
 class Boundaries:
-    """Counts steps by the highest source that speaks: explicit marker, framework's callback, optimizer.
+    """Counts steps by the highest source that speaks: explicit marker, framework's callback for a batch of training,
+    optimizer, the loop's request for its next batch, framework's callback for a batch of evaluation.
 
     The first boundary of a lower source is held back until the next one, or the end: a marker that follows
     the optimizer within the first iteration then takes its place instead of ending a second step.
@@ -48,3 +51,29 @@ class Boundaries:
         """The end: a step held back is a step."""
         held, self._held = self._held, None
         return () if held is None else (held,)
+
+
+class Requests:
+    """Ends of steps in a loop that says nothing but which batches it asks for.
+
+    A step ends when the first loader that gave a batch is asked for the one after it; other loaders are evaluation.
+    Where the first one is gone, because every pass makes its loader anew, the next one takes its place.
+    """
+
+    def __init__(self, is_gone: Callable[[int], bool]) -> None:
+        self._is_gone = is_gone
+        self._loader: int | None = None
+        self._at_work = False  # on a batch that the loader gave
+
+    def asked(self, loader: int) -> bool:
+        """`loader` is asked for a batch. Returns whether that ends a step."""
+        if loader != self._loader:
+            return False
+        ends, self._at_work = self._at_work, False
+        return ends
+
+    def answered(self, loader: int) -> None:
+        """A batch of `loader` came."""
+        if self._loader is None or (loader != self._loader and self._is_gone(self._loader)):
+            self._loader = loader
+        self._at_work = self._at_work or loader == self._loader

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,7 +27,7 @@ from profkit.records import SUFFIX, Start, Window
 if TYPE_CHECKING:
     from profkit.analysis.report import Report
     from profkit.capture import Capture
-    from profkit.trace.model import Run, RunInfo
+    from profkit.trace.model import Run, RunInfo, TraceInfo
 
 EXPORTER = "tensorboard"  # runs unasked at the end of every run
 BIRTH_TOLERANCE_S = 5.0  # how far the kernel's time of a process's birth may be off the wall clock
@@ -57,22 +57,34 @@ def finalise(profkit_folder: Path, *, over: bool = False) -> RunInfo:
         return _finalise_unless_running(profkit_folder, over)
 
 
-def convert_window(profkit_folder: Path, window: Window, start: Start | None) -> None:
-    """Turn a window's native file into a trace. The caller holds the lock.
+def convert_window(profkit_folder: Path, files: Sequence[Window], start: Start | None) -> None:
+    """Turn a window's native files, one from each profiler, into a trace. The caller holds the lock.
 
     Raises ProfkitError where the file is no such trace, OSError where it cannot be read or nothing written.
     """
     from profkit.trace.batch import ReadContext
-    from profkit.trace.load import read_native
+    from profkit.trace.load import read_window
     from profkit.trace.store import write_trace
 
     rank, host = (start.rank, start.host) if start else (0, "")
-    context = ReadContext(rank=rank, window=window.window, host=host)
-    trace = read_native(_native_file(profkit_folder, window), window.reader, context)
+    window = files[0].window
+    context = ReadContext(rank=rank, window=window, host=host)
+    trace = read_window([(_native_file(profkit_folder, file), file.reader) for file in files], context)
+    known: dict[str, Any] = {"notes": [*trace.info.notes, *_ignored_options(files, trace.info)]}
     if start:
-        known = {"python": start.python, "schedule": list(start.schedule), "world_size": start.world_size}
-        trace = replace(trace, info=msgspec.structs.replace(trace.info, **known))
-    write_trace(trace, _trace_folder(profkit_folder, window.window, rank))
+        known |= {"python": start.python, "schedule": list(start.schedule), "world_size": start.world_size}
+    trace = replace(trace, info=msgspec.structs.replace(trace.info, **known))
+    write_trace(trace, _trace_folder(profkit_folder, window, rank))
+
+
+def _ignored_options(files: Sequence[Window], info: TraceInfo) -> list[str]:
+    """One sentence for each option that a profiler was given and, by what its file says, did not use."""
+    return [
+        f"{file.hook}'s profiler was asked for {name}={asked} and recorded with {info.native[name]}"
+        for file in files
+        for name, asked in file.asked.items()
+        if info.native.get(name, asked) != asked
+    ]
 
 
 def closing_text(profkit_folder: Path) -> str:
@@ -153,24 +165,32 @@ def _convert_missing(folder: Path, capture: Capture) -> list[str]:
 
     lost = []
     rank = capture.start.rank if capture.start else 0
-    for window in capture.windows:
-        if not _is_converted(_trace_folder(folder, window.window, rank)):
+    for number, files in by_window(capture.windows).items():
+        if not _is_converted(_trace_folder(folder, number, rank), files):
             try:
-                convert_window(folder, window, capture.start)
+                convert_window(folder, files, capture.start)
             except Exception as error:  # one damaged file must not cost the rest of the run
-                lost.append(f"window {window.window} could not be turned into a trace: {_told(error)}")
+                lost.append(f"window {number} could not be turned into a trace: {_told(error)}")
     if not _trace_folders(folder):
         write_trace(capture_trace(capture), _trace_folder(folder, 0, rank))
     return lost
 
 
-def _is_converted(trace_folder: Path) -> bool:
-    """Whether there is a trace from a profiler's file; one of the capture only stands in for it."""
+def by_window(files: Sequence[Window]) -> dict[int, list[Window]]:
+    """The profilers' files of each window, in the order they were written."""
+    windows: dict[int, list[Window]] = {}
+    for file in files:
+        windows.setdefault(file.window, []).append(file)
+    return windows
+
+
+def _is_converted(trace_folder: Path, files: Sequence[Window]) -> bool:
+    """Whether there is a trace of all these files; one of the capture only stands in for it."""
     from profkit.trace.model import TraceInfo
     from profkit.trace.store import META, read_json
 
     meta = trace_folder / META
-    return meta.exists() and read_json(meta, TraceInfo).source != "capture"
+    return meta.exists() and read_json(meta, TraceInfo).source == "+".join(file.reader for file in files)
 
 
 def _write_tables(folder: Path, capture: Capture, info: RunInfo) -> Run:
@@ -218,12 +238,13 @@ def _summarise(folder: Path, run: Run) -> Report:
 def _put_natives_away(folder: Path, capture: Capture) -> None:
     """Compress the native files that have become traces, or delete them where the run was told to."""
     rank, keep = (capture.start.rank, capture.start.keep_capture) if capture.start else (0, True)
-    for window in capture.windows:
-        native = folder / "capture" / window.path
-        if native.exists() and _is_converted(_trace_folder(folder, window.window, rank)):
-            if keep:
-                _compress(native)
-            native.unlink()
+    for number, files in by_window(capture.windows).items():
+        natives = [native for file in files if (native := folder / "capture" / file.path).exists()]
+        if natives and _is_converted(_trace_folder(folder, number, rank), files):
+            for native in natives:
+                if keep:
+                    _compress(native)
+                native.unlink()
 
 
 def _compress(path: Path) -> None:

@@ -21,19 +21,27 @@ SETTINGS = (
     "pin_memory",
     "in_order",
     "timeout",
+    # Keras's PyDataset
+    "workers",
+    "use_multiprocessing",
+    "max_queue_size",
 )
 
 
 class TimedLoader(Generic[T]):
-    """Stands for `iterable`, attributes included; its iterators record what each batch took to come."""
+    """Stands for `iterable`, attributes included; its iterators record what each batch took to come.
 
-    def __init__(self, iterable: Iterable[T], recorder: Recorder) -> None:
+    `source` is what the record describes, where the iterable only passes on what another object makes.
+    """
+
+    def __init__(self, iterable: Iterable[T], recorder: Recorder, source: object = None) -> None:
         self._iterable = iterable
         self._recorder = recorder
+        self._source = iterable if source is None else source
 
     def __iter__(self) -> Iterator[T]:
-        number = self._recorder.guard(self._recorder.loader_number, self._iterable) or 0
-        with self._recorder.timed(lambda start, took: opened(self._iterable, number, start, took)):
+        number = self._recorder.guard(self._recorder.loader_number, self._source) or 0
+        with self._recorder.timed(lambda start, took: opened(self._source, number, start, took)):
             iterator = iter(self._iterable)
         return TimedIterator(iterator, number, self._recorder)
 
@@ -59,17 +67,17 @@ class TimedIterator(Iterator[T]):
 
     def __next__(self) -> T:
         first, self._first = self._first, False
-        with self._recorder.wait(self._loader, first), self._recorder.annotated(WAIT_RANGE):
+        with self._recorder.request(self._loader, first), self._recorder.annotated(WAIT_RANGE):
             return next(self._iterator)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
 
 
-def timed_loader(iterable: Iterable[T], recorder: Recorder) -> TimedLoader[T]:
-    """`iterable`, with its waits recorded."""
+def timed_loader(iterable: Iterable[T], recorder: Recorder, source: object = None) -> TimedLoader[T]:
+    """`iterable`, with its waits recorded as those for `source`."""
     kind = SizedTimedLoader if isinstance(iterable, Sized) else TimedLoader
-    return kind(iterable, recorder)
+    return kind(iterable, recorder, source)
 
 
 def opened(loader: object, number: int, start_ns: int, duration_ns: int) -> LoaderOpened:

@@ -111,9 +111,19 @@ def auto_hooks() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=AUTO)}
 
 
-def imported_hooks() -> list[Any]:
-    """New hooks for the modules the program has imported already. Imports no framework."""
-    return [_make(entry) for module, entry in auto_hooks().items() if module in sys.modules]
+def imported_hooks() -> tuple[list[Any], list[str]]:
+    """New hooks for the modules the program has imported already, and a sentence for each that cannot be loaded.
+
+    Imports no framework.
+    """
+    hooks, failures = [], []
+    for module, entry in auto_hooks().items():
+        if module in sys.modules:
+            try:
+                hooks.append(entry.load()())
+            except Exception as error:  # of a version that looks otherwise than expected
+                failures.append(f"{module} was imported, but its hook cannot be loaded: {error}")
+    return hooks, failures
 
 
 def _make(entry: EntryPoint) -> Any:

@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from profkit.boundaries import BATCH, Requests
 from profkit.clock import Clock
 from profkit.records import FRAME, Note, Record, Wait
 
@@ -61,6 +62,10 @@ class Recorder:
         self.failure: OSError | None = None
         self.boundary: Callable[[str], None] = _ignored  # hooks call it with the source of a step's end
         self.is_traced: Callable[[], bool] = _never  # whether a compiler only reads the code that is called
+        self.collectors: list[Callable[[], None]] = []  # called when a step ends, for what was counted elsewhere
+        self.counts_requests = True  # whether asking for a batch may end a step; not where an optimizer tells
+        self._requests = Requests(self._is_gone)
+        self._device_user: object = None
         self.annotators: list[Callable[[str], AbstractContextManager[object]]] = []  # of open windows
 
     def append(self, record: Record) -> None:
@@ -139,6 +144,10 @@ class Recorder:
         """Context manager around asking for one batch; no batch, no record."""
         return Timed(self, lambda start_ns, duration_ns: Wait(loader, start_ns, duration_ns, first))
 
+    def request(self, loader: int, first: bool) -> Timed:
+        """The same, where asking for the next batch is a sign that the step is over."""
+        return Request(self, loader, first)
+
     def annotated(self, name: str) -> AbstractContextManager[object]:
         """A range of this name in every open window; nothing outside windows. What fails there is said."""
         if not self.annotators:
@@ -178,6 +187,22 @@ class Recorder:
         except Exception as error:
             self.failed(error)
 
+    def claims_devices(self, hook: object) -> bool:
+        """Whether `hook` may record the devices in its window: their profiling interface takes one user at a time."""
+        if self._device_user is None:
+            self._device_user = hook
+        return self._device_user is hook
+
+    def yields_devices(self, hook: object) -> None:
+        """The window of `hook` is over."""
+        if self._device_user is hook:
+            self._device_user = None
+
+    def collect(self) -> None:
+        """Write down what was counted elsewhere until now. Not while a wait goes on."""
+        for collector in self.collectors:
+            self.guard(collector)
+
     def take_own_ns(self) -> int:
         """profkit's own time since this was last asked."""
         own_ns, self.own_ns = self.own_ns, 0
@@ -192,6 +217,10 @@ class Recorder:
         with suppress(TypeError):  # a list, say, cannot be referred to weakly: every pass has its own number
             self._loaders[id(loader)] = weakref.ref(loader), number
         return number
+
+    def _is_gone(self, number: int) -> bool:
+        """Whether the loader of this number exists no more, or is unknown by anything but one pass."""
+        return all(n != number or reference() is None for reference, n in self._loaders.values())
 
     def close(self) -> None:
         """Record nothing from here on, and listen to no thread."""
@@ -235,6 +264,34 @@ class Timed:
     ) -> None:
         if self._start_ns is not None:
             self._recorder.end_wait(self._make, self._start_ns, kind is None)
+
+
+class Request(Timed):
+    """A wait for a batch whose beginning may end a step."""
+
+    __slots__ = ("_loader",)
+
+    def __init__(self, recorder: Recorder, loader: int, first: bool) -> None:
+        super().__init__(recorder, lambda start_ns, duration_ns: Wait(loader, start_ns, duration_ns, first))
+        self._loader = loader
+
+    def __enter__(self) -> None:
+        recorder = self._recorder
+        if recorder.counts_requests and recorder.counts_waits() and recorder._requests.asked(self._loader):
+            recorder.boundary(BATCH)
+        super().__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        if self._start_ns is not None and kind is None:
+            self._recorder._requests.answered(self._loader)
+
+
+def either(first: Callable[[], bool], second: Callable[[], bool]) -> Callable[[], bool]:
+    """Whether `first` says so, or else `second`."""
+    return lambda: first() or second()
 
 
 def say(text: str) -> None:

@@ -88,6 +88,7 @@ class Window(msgspec.Struct, array_like=True, tag=6, frozen=True):
     path: str
     reader: str
     close_ns: int  # what stopping and exporting took
+    asked: dict[str, int] = {}  # the profiler's options, where its file says which of them took effect
 
 
 class Note(msgspec.Struct, array_like=True, tag=7, frozen=True):
@@ -111,7 +112,24 @@ class Sample(msgspec.Struct, array_like=True, tag=9, gc=False, frozen=True):
     values: dict[str, float]
 
 
-Record = Start | Framework | Step | Wait | LoaderOpened | WindowOpened | Window | Note | End | Sample
+class Stage(msgspec.Struct, array_like=True, frozen=True):
+    """One stage of an input pipeline since the pass began: elements made, and the work they took over all threads."""
+
+    name: str
+    elements: int
+    processing_ns: int
+    buffered: int
+    parallelism: int
+
+
+class Pipeline(msgspec.Struct, array_like=True, tag=10, frozen=True):
+    """What a loader's own model knows of its stages, from its end to its sources."""
+
+    loader: int
+    stages: list[Stage]
+
+
+Record = Start | Framework | Step | Wait | LoaderOpened | WindowOpened | Window | Note | End | Sample | Pipeline
 
 _decoder = msgspec.msgpack.Decoder(Record)
 

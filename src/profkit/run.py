@@ -115,7 +115,7 @@ class profile:
 
     def _begin(self, undo: ExitStack) -> None:
         rank, world_size = start.rank_and_world_size()
-        hooks = _resolve(self._asked_hooks)
+        hooks, failures = _resolve(self._asked_hooks)
         self._pid = os.getpid()
         self._folder = start.new_folder(self._logdir, rank, world_size)
         undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -126,6 +126,8 @@ class profile:
         self._marked_calls = 0  # of functions marked as the step, under way in the training thread
         self._foreign_boundaries = 0
         start.append_start(self._recorder, self._schedule, self._parameters, self._keep_capture)
+        for failure in failures:
+            self._recorder.note(failure)
         for hook in hooks:
             hook.start(self._recorder)
             self._hooks.append(hook)
@@ -175,6 +177,8 @@ class profile:
                 self._foreign_boundaries += 1
                 return
             now_ns = recorder.clock()
+            if recorder.collectors:
+                recorder.collect()
             if source != self._boundaries.source:
                 self._declare(source)
             before = self._boundaries.number
@@ -209,6 +213,7 @@ class profile:
 
     def _finish_steps(self) -> None:
         recorder, number = self._recorder, self._boundaries.number
+        recorder.collect()
         for step in self._boundaries.release():
             recorder.append(step)
         self._windows.finish(number)
@@ -244,12 +249,12 @@ class profile:
             self._companion.forget()
 
 
-def _resolve(asked: str | Sequence[str | Hook]) -> list[Hook]:
-    """Hook objects from names. Raises UnknownPlugin or MissingDependency."""
+def _resolve(asked: str | Sequence[str | Hook]) -> tuple[list[Hook], list[str]]:
+    """Hook objects from names, and what `auto` could not load. Raises UnknownPlugin or MissingDependency."""
     if asked == "auto":
         return plugins.imported_hooks()
     wanted = [asked] if isinstance(asked, str) else asked
-    return [plugins.load(plugins.HOOKS, hook) if isinstance(hook, str) else hook for hook in wanted]
+    return [plugins.load(plugins.HOOKS, hook) if isinstance(hook, str) else hook for hook in wanted], []
 
 
 def _reason(error: BaseException | None) -> str:

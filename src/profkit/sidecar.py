@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from bisect import bisect_left
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 SIDECAR_SUFFIX = f"-sidecar{SUFFIX}"
 TICK_S = 0.5  # costs half a percent of a core
 GROUP_PRIORITY_TRIES = 50
+WAITS_COME_LATE_NS = 200_000_000  # those inside compiled graphs are read ten times a second
 STEPS_PER_TICK = 2_000  # more would cost more than anyone can see: TensorBoard shows 1,000 points of a curve
 
 # Counter -> its curve in TensorBoard, and what one unit of the curve is in units of the counter.
@@ -130,6 +132,7 @@ class Sidecar:
         self._sampler: Sampler | None = None
         self._start: Start | None = None
         self._windows: list[Window] = []
+        self._unconverted: set[int] = set()
 
     def tick(self) -> None:
         """Do everything that has become due."""
@@ -149,6 +152,7 @@ class Sidecar:
                 self._start = record
             elif isinstance(record, Window):
                 self._windows.append(record)
+                self._unconverted.add(record.window)
         self._live.steps(records)
 
     def _sample(self) -> None:
@@ -164,12 +168,12 @@ class Sidecar:
             self._live.system(sample)
 
     def _convert(self) -> None:
-        from profkit.finalise import convert_window, locked
+        from profkit.finalise import by_window, convert_window, locked
 
-        while self._windows:
-            window = self._windows.pop(0)  # tried once: what fails here, finalise tries again and notes
+        while self._unconverted:
+            number = self._unconverted.pop()  # tried once: what fails here, finalise tries again and notes
             with locked(self._folder):
-                convert_window(self._folder, window, self._start)
+                convert_window(self._folder, by_window(self._windows)[number], self._start)
 
     def _finalise(self) -> RunInfo:
         from profkit.finalise import finalise
@@ -208,12 +212,20 @@ class Live:
     def __init__(self, run_folder: Path, rank: int) -> None:
         self._run_folder, self._rank = run_folder, rank
         self._sinks: list[Sink] | None = None
-        self._waited_ns = 0
+        self._steps: list[Step] = []  # not drawn yet
+        self._waits: list[Wait] = []  # of steps not drawn yet
         self._last_step = 0
 
     def steps(self, records: Sequence[Record]) -> None:
-        """Draw the steps among `records`, at most STEPS_PER_TICK of them, evenly chosen."""
-        timed = list(self._with_waits(records))
+        """Draw the steps whose waits are known, at most STEPS_PER_TICK of them, evenly chosen."""
+        self._steps += [record for record in records if isinstance(record, Step)]
+        self._waits += [record for record in records if isinstance(record, Wait)]
+        if self._steps:
+            self._last_step = self._steps[-1].number
+            self._draw(self._steps[-1].end_ns - WAITS_COME_LATE_NS)
+
+    def _draw(self, until_ns: int) -> None:
+        timed = list(self._with_waits(until_ns))
         for step, wait_ns in islice(timed, 0, None, -(-len(timed) // STEPS_PER_TICK) or 1):
             took_ns = max(step.end_ns - step.start_ns, 1)
             self._scalar("step_time_ms", took_ns / 1e6, step.number, step.end_ns)
@@ -234,18 +246,25 @@ class Live:
 
     def close(self) -> None:
         """End all curves."""
+        if self._steps:
+            self._draw(self._steps[-1].end_ns)
         sinks, self._sinks = self._sinks or [], []
         for sink in sinks:
             sink.close()
 
-    def _with_waits(self, records: Sequence[Record]) -> Iterator[tuple[Step, int]]:
-        """Each step with the nanoseconds it waited for batches, the first batch of a pass left out."""
-        for record in records:
-            if isinstance(record, Wait):
-                self._waited_ns += 0 if record.first else record.duration_ns
-            elif isinstance(record, Step):
-                yield record, self._waited_ns
-                self._waited_ns, self._last_step = 0, record.number
+    def _with_waits(self, until_ns: int) -> Iterator[tuple[Step, int]]:
+        """Each step ended by `until_ns` with the time it waited for batches, the first batch of a pass left out."""
+        steps = [step for step in self._steps if step.end_ns <= until_ns]
+        ends = [step.end_ns for step in steps]
+        waited = [0] * (len(steps) + 1)
+        later = []
+        for wait in self._waits:
+            at = bisect_left(ends, wait.start_ns + wait.duration_ns)
+            waited[at] += 0 if wait.first else wait.duration_ns
+            if at == len(steps):
+                later.append(wait)
+        self._steps, self._waits = self._steps[len(steps) :], later
+        yield from zip(steps, waited[: len(steps)], strict=True)
 
     def _scalar(self, name: str, value: float, step: int, time_ns: int) -> None:
         if self._sinks is None:  # not before there is something to draw: tensorboard's import is heavy

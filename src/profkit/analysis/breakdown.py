@@ -1,7 +1,8 @@
 """Where the time of a step went: exclusive classes that add up to the step, and the wait that is exposed.
 
 Each instant of a step goes to the first class that holds it: compute, communication, copy, data wait, runtime,
-host, unattributed. Without a device, compute is operator spans outside a wait, so that the wait comes first.
+host, unattributed. Without a device, compute is operator spans. Those that an executor runs beside a wait come before
+it, as a device's kernels do; others may be part of the wait, such as collating a batch, and come behind it.
 docs/definitions.md has the definition of each class.
 """
 
@@ -18,18 +19,21 @@ from profkit.trace.model import Trace
 from profkit.trace.words import Words
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 CLASSES = ("compute", "communication", "copy", "data_wait", "runtime", "host", "unattributed")
 _WITH_DEVICE = ("compute", "communication", "copy", "data_wait", "runtime", "host")
-_WITHOUT_DEVICE = ("data_wait", "compute", "communication", "copy", "runtime", "host")
+_WITHOUT_DEVICE = ("executor", "data_wait", "compute", "communication", "copy", "runtime", "host")
+_COUNTS_AS = {"executor": "compute"}
 
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
     """One row per step. `time_ns[class]`, `wait_ns` and `exposed_ns` are arrays over the steps, in nanoseconds.
 
-    `exposed_ns` is None where a device was used but not recorded. `whole_trace` marks a trace without steps,
-    whose only row is the trace itself.
+    `exposed_ns` is None where a device was used but not recorded. `steady` marks the steps in which no pass over the
+    input is seen to begin; all where that leaves none. `whole_trace` marks a trace without steps, whose only row is
+    the trace itself.
     """
 
     number: Ints
@@ -38,6 +42,7 @@ class Breakdown:
     time_ns: dict[str, Ints]
     wait_ns: Ints
     exposed_ns: Ints | None
+    steady: Bools
     whole_trace: bool
 
     @property
@@ -56,20 +61,23 @@ def breakdown(trace: Trace, columns: Columns | None = None) -> Breakdown:
         start, end = np.array([trace.info.start_ns]), np.array([trace.info.end_ns])
     parts = _parts(trace, columns)
     order = _WITH_DEVICE if trace.info.device_recorded else _WITHOUT_DEVICE
-    time_ns, held, before = {}, EMPTY, np.zeros(len(start), np.int64)
+    time_ns = {name: np.zeros(len(start), np.int64) for name in CLASSES}
+    held, before = EMPTY, np.zeros(len(start), np.int64)
     for name in order:
         held = held | parts[name]
         upto = held.covered(start, end)
-        time_ns[name], before = upto - before, upto
+        time_ns[_COUNTS_AS.get(name, name)] += upto - before
+        before = upto
     time_ns["unattributed"] = (end - start) - before
     wait = parts["data_wait"].covered(start, end)
     return Breakdown(
         number,
         start,
         end,
-        {name: time_ns[name] for name in CLASSES},
+        time_ns,
         wait,
-        _exposed(trace, columns, parts["data_wait"], wait, start, end),
+        _exposed(trace, columns, parts, start, end),
+        _steady(columns, start, end),
         whole_trace,
     )
 
@@ -80,6 +88,12 @@ def steps(trace: Trace, columns: Columns) -> tuple[Ints, Ints, Ints]:
     rows = rows[np.argsort(columns.start[rows], kind="stable")]
     number = trace.spans["step"].gather(rows).to_numpy().astype(np.int64)
     return number, columns.start[rows], columns.end[rows]
+
+
+def _steady(columns: Columns, start: Ints, end: Ints) -> Bools:
+    begun = np.sort(columns.start[columns.passes_begun])
+    steady = np.searchsorted(begun, start) == np.searchsorted(begun, end)
+    return steady if steady.any() else np.ones(len(start), np.bool_)
 
 
 def _parts(trace: Trace, columns: Columns) -> dict[str, Intervals]:
@@ -97,6 +111,7 @@ def _parts(trace: Trace, columns: Columns) -> dict[str, Intervals]:
     if trace.info.device_recorded:
         rest &= ~columns.on_device_track
     masks = {
+        "executor": columns.executor_work & ~communication,
         "compute": compute,
         "communication": communication,
         "copy": copy,
@@ -107,10 +122,13 @@ def _parts(trace: Trace, columns: Columns) -> dict[str, Intervals]:
     return {name: Intervals.union(columns.start[mask], columns.end[mask]) for name, mask in masks.items()}
 
 
-def _exposed(trace: Trace, columns: Columns, waits: Intervals, wait: Ints, start: Ints, end: Ints) -> Ints | None:
-    """The part of each step's wait in which no device works."""
+def _exposed(trace: Trace, columns: Columns, parts: dict[str, Intervals], start: Ints, end: Ints) -> Ints | None:
+    """The part of each step's wait in which no device works; without a device, no executor."""
     if trace.info.device_recorded:
         work = columns.device_work
         busy = Intervals.union(columns.start[work], columns.end[work])
-        return (waits | busy).covered(start, end) - busy.covered(start, end)
-    return None if columns.kind("runtime").any() else wait
+    elif columns.kind("runtime").any():
+        return None
+    else:
+        busy = parts["executor"]
+    return (parts["data_wait"] | busy).covered(start, end) - busy.covered(start, end)

@@ -6,14 +6,17 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from profkit.trace.model import Trace
 from profkit.trace.nesting import subtree_end
+from profkit.trace.vocabulary import EXECUTOR_CATEGORIES, STEP_WAIT_CATEGORIES
 from profkit.trace.words import Words
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+ITERATOR_MADE = "MakeIterator::"  # tf.data
 DEVICE_KINDS = ("kernel", "memcpy", "memset", "collective")
 
 
@@ -74,6 +77,23 @@ class Columns:
         return np.equal(self.track, -1 if thread is None else thread)
 
     @cached_property
+    def _categories(self) -> Words:
+        return Words(self.trace.spans["category"])
+
+    @cached_property
     def waits(self) -> Bools:
-        """Waits for data on the training thread."""
-        return self.kind("data_wait") & self.on_training_thread
+        """Waits for data that hold up the step: on the training thread, or in the graph, wherever it runs."""
+        in_the_graph = self._categories.among(*STEP_WAIT_CATEGORIES)
+        return self.kind("data_wait") & (self.on_training_thread | in_the_graph)
+
+    @cached_property
+    def passes_begun(self) -> Bools:
+        """Iterators over the input being made, where the source records it: what follows is a pipeline's start-up."""
+        names = self.trace.spans["name"]
+        made = names.unique().drop_nulls().cast(pl.String)
+        return self.kind("data_work") & Words(names).among(*made.filter(made.str.starts_with(ITERATOR_MADE)))
+
+    @cached_property
+    def executor_work(self) -> Bools:
+        """Operators run by a framework's own executor: none of them is part of a wait, even while one goes on."""
+        return self.kind("op") & self._categories.among(*EXECUTOR_CATEGORIES)

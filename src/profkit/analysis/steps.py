@@ -56,9 +56,9 @@ def sample_of_trace(parts: list[Breakdown], batches: int) -> Sample | None:
     parts = [part for part in parts if not part.whole_trace]
     if not parts:
         return None
-    wait = np.concatenate([part.wait_ns for part in parts]).astype(np.float64)
+    wait = np.concatenate([part.wait_ns[part.steady] for part in parts]).astype(np.float64)
     return Sample(
-        duration_ns=np.concatenate([part.duration for part in parts]).astype(np.float64),
+        duration_ns=np.concatenate([part.duration[part.steady] for part in parts]).astype(np.float64),
         wait_ns=wait,
         exposed_fraction=exposed_fraction(parts),
         words=f"{_steps(len(wait))} inside the recorded window, which slows them; there are none outside",
@@ -67,11 +67,11 @@ def sample_of_trace(parts: list[Breakdown], batches: int) -> Sample | None:
 
 
 def exposed_fraction(parts: list[Breakdown]) -> float | None:
-    """Exposed wait over wait, on all steps of the windows; None where a device's work was not recorded."""
+    """Exposed wait over wait, on the windows' steady steps; None where a device's work was not recorded."""
     if not parts or any(part.exposed_ns is None for part in parts):
         return None
-    wait = sum(int(part.wait_ns.sum()) for part in parts)
-    exposed = sum(int(part.exposed_ns.sum()) for part in parts if part.exposed_ns is not None)
+    wait = sum(int(part.wait_ns[part.steady].sum()) for part in parts)
+    exposed = sum(int(part.exposed_ns[part.steady].sum()) for part in parts if part.exposed_ns is not None)
     return exposed / wait if wait else 1.0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from profkit.errors import UnreadableTrace
 from profkit.readers import jsonpieces
 from profkit.trace.assemble import assemble
 from profkit.trace.batch import ReadContext
+from profkit.trace.merge import merged
 from profkit.trace.model import Run, RunInfo, Trace
 from profkit.trace.schema import COUNTERS, STEPS, empty
 
@@ -38,6 +39,15 @@ def read_native(path: Path, reader: str, context: ReadContext) -> Trace:
     """The trace in one native file, by the reader of that name."""
     batches = plugins.load(plugins.READERS, reader).read(path, context)
     return assemble(batches, context, source=reader, profkit=profkit.__version__)
+
+
+def read_window(files: Sequence[tuple[Path, str]], context: ReadContext) -> Trace:
+    """The trace of one window from its profilers' files, each with the name of its reader."""
+    if len(files) == 1:
+        return read_native(*files[0], context)
+    parts = [plugins.load(plugins.READERS, reader).read(path, context) for path, reader in files]
+    source = "+".join(reader for _, reader in files)
+    return assemble(merged(parts), context, source=source, profkit=profkit.__version__)
 
 
 def _load_file(path: Path) -> Run:

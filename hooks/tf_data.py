@@ -1,0 +1,205 @@
+"""tf.data: what every batch took to come, in eager loops and in compiled graphs, and which stage is slow.
+
+`next(iterator)` in Python is timed there. Inside a graph (`model.fit`, a `tf.function` that asks the iterator) the graph
+itself reads the clock (profkit.hooks.tf_graph_waits). A loop that asks for batches in Python and says nothing else ends a
+step with each request.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+import tensorflow as tf
+from tensorflow.python.data.ops.iterator_ops import OwnedIterator
+from tensorflow.python.distribute.input_lib import DistributedIteratorBase
+
+from profkit.loader import usable_cpus
+from profkit.recorder import Recorder
+from profkit.records import LoaderOpened, Pipeline, Stage, Wait
+
+from .tf_graph_waits import GraphWaits, seeds_are_counted_per_random_operator
+
+Method = Callable[..., Any]
+
+NOT_COUNTED = nullcontext()
+READ_EVERY_NS, READ_EVERY_STEPS = 100_000_000, 64  # a reading takes 50 to 300 µs; the graph keeps 256 waits
+
+
+class TfDataHook:
+    """Times every request for a batch; changes no element, order or random number."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+        self._numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # iterator -> its loader's number
+        self._started: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()  # iterators that were asked already
+        self._latest: Callable[[], Any] = _none  # the iterator made last
+        self._latest_number = 0
+        self._first_in_graph = True  # the graph's next wait is the first of a pass
+        self._described: set[int] = set()  # loaders whose stages are recorded
+        self._timing = False  # a graph's request that is being timed makes others
+        self._collected_ns = 0  # when the graphs' waits were read last
+        self._steps_since = 0
+
+    def start(self, recorder: Recorder) -> None:
+        """Replace the iterators' methods; leaves a note instead where they do not look as expected."""
+        self._recorder = recorder
+        if not _look_as_expected():
+            recorder.note("this version of TensorFlow's iterators is not known: the waits for tf.data are not recorded")
+            return
+        self._graph = self._graph_waits()
+        for owner, name, in_a_loop in REQUESTS:
+            self._replace(owner, name, functools.partial(self._timed_request, in_a_loop=in_a_loop))
+        self._replace(OwnedIterator, "_create_iterator", self._timed_making)
+        recorder.collectors.append(self._step_ends)
+        self._undo.append(lambda: recorder.collectors.remove(self._step_ends))
+
+    def boundary(self, number: int) -> None:
+        """Waits know nothing of steps."""
+
+    def prepare_window(self) -> bool:
+        """Always ready."""
+        return True
+
+    def open_window(self, window: int, first: int) -> None:
+        """Waits are recorded all the time."""
+
+    def close_window(self, last: int) -> None:
+        """The pipeline has been at work for a while: ask it about its stages."""
+        self._recorder.guard(self._describe, self._latest())
+
+    def stop(self) -> None:
+        """Put the original methods back. Graphs compiled meanwhile keep their clock, which nobody reads."""
+        if self._undo:
+            self._recorder.guard(self._collect)
+            self._recorder.guard(self._describe, self._latest())
+        while self._undo:
+            self._undo.pop()()
+
+    def _graph_waits(self) -> GraphWaits | None:
+        if seeds_are_counted_per_random_operator():
+            return self._recorder.guard(GraphWaits, self._recorder)
+        self._recorder.note(
+            f"in TensorFlow {tf.__version__} the waits inside compiled functions are known in recorded windows alone"
+        )
+        return None
+
+    def _replace(self, owner: type, name: str, timed: Callable[[Method], Method]) -> None:
+        original = vars(owner)[name]
+        setattr(owner, name, timed(original))
+        self._undo.append(lambda: setattr(owner, name, original))
+
+    def _timed_request(self, original: Method, in_a_loop: bool) -> Method:
+        @functools.wraps(original)
+        def request(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+            if not tf.executing_eagerly():
+                return self._in_graph(functools.partial(original, iterator, *args, **kwargs), in_a_loop)
+            with self._recorder.guard(self._wait, iterator) or NOT_COUNTED:
+                return original(iterator, *args, **kwargs)
+
+        return request
+
+    def _in_graph(self, request: Callable[[], Any], in_a_loop: bool) -> Any:
+        """A request that is being traced; of those that make others only the outermost is timed."""
+        if self._graph is None or self._timing:
+            return request()
+        self._timing = True
+        try:
+            return self._graph.timed(request, in_a_loop=in_a_loop)
+        finally:
+            self._timing = False
+
+    def _wait(self, iterator: Any) -> AbstractContextManager[None]:
+        first = not self._started.get(iterator, False)
+        self._started[iterator] = True
+        return self._recorder.request(self._numbers.get(iterator, self._latest_number), first)
+
+    def _timed_making(self, original: Method) -> Method:
+        @functools.wraps(original)
+        def _create_iterator(iterator: Any, dataset: Any) -> None:
+            if not tf.executing_eagerly():
+                return original(iterator, dataset)
+            number = self._recorder.guard(self._new_pass, iterator, dataset) or 0
+            with self._recorder.timed(lambda start, took: _opened(dataset, number, start, took)):
+                return original(iterator, dataset)
+
+        return _create_iterator
+
+    def _new_pass(self, iterator: Any, dataset: Any) -> int:
+        self._collect()
+        number = self._recorder.loader_number(dataset)
+        self._numbers[iterator] = self._latest_number = number
+        self._latest, self._first_in_graph = ref(iterator), True
+        return number
+
+    def _step_ends(self) -> None:
+        """Read the graphs' waits, seldom: a reading is an eager operator, and between two steps a slow one."""
+        self._steps_since += 1
+        late = self._recorder.clock() - self._collected_ns >= READ_EVERY_NS
+        if late or self._steps_since >= READ_EVERY_STEPS:
+            self._collect()
+
+    def _collect(self) -> None:
+        """Record the waits inside graphs since the last time."""
+        if self._graph is None or not self._graph.in_use or not self._recorder.counts_waits():
+            return
+        self._collected_ns, self._steps_since = self._recorder.clock(), 0
+        for start_ns, duration_ns in self._graph.take():
+            self._recorder.defer(Wait(self._latest_number, start_ns, duration_ns, self._first_in_graph))
+            self._first_in_graph = False
+
+    def _describe(self, iterator: Any) -> None:
+        """Record what the pipeline's own model knows of its stages, once for each loader."""
+        number = self._latest_number
+        if iterator is None or number in self._described:
+            return
+        with suppress(tf.errors.OpError, ValueError):  # there is no model where autotuning is off
+            stages = _stages(tf.data.experimental.get_model_proto(iterator))
+            self._described.add(number)
+            self._recorder.append(Pipeline(number, stages))
+
+
+# Class, method, and whether the request may be made round by round in a loop of the graph.
+REQUESTS = (
+    (OwnedIterator, "_next_internal", False),
+    (OwnedIterator, "get_next_as_optional", True),
+    (DistributedIteratorBase, "get_next", False),
+    (DistributedIteratorBase, "get_next_as_optional", True),
+)
+
+
+def _look_as_expected() -> bool:
+    return all(name in vars(owner) for owner, name, _ in REQUESTS) and "_create_iterator" in vars(OwnedIterator)
+
+
+def _opened(dataset: Any, number: int, start_ns: int, duration_ns: int) -> LoaderOpened:
+    """The record of a new pass over `dataset`: its last stage, and the CPUs there are for it."""
+    settings = {"last_stage": type(dataset).__name__.strip("_").removesuffix("Dataset"), "cpus": usable_cpus()}
+    return LoaderOpened(number, "tf.data", start_ns, duration_ns, settings)
+
+
+def _stages(model: Any) -> list[Stage]:
+    """The pipeline's stages from its end to its sources.
+
+    The model is tensorflow/core/framework/model.proto; times are nanoseconds. A stage's parallelism is 1 unless it has
+    a parameter of that name.
+    """
+    nodes = dict(model.nodes)
+    found, waiting = [], [model.output]
+    while waiting:
+        node = nodes.get(waiting.pop(0))
+        if node is not None:
+            parameters = {parameter.name: parameter.value for parameter in node.parameters}
+            parallelism = max(1, int(parameters.get("parallelism", 1)))
+            found.append(
+                Stage(node.name, node.num_elements, node.processing_time, node.buffered_elements, parallelism)
+            )
+            waiting += node.inputs
+    return found
+
+
+def _none() -> None:
+    """No iterator was made yet."""

@@ -1,0 +1,84 @@
+"""The same stall, planted in every framework and style of loop, is found in each: outside windows and inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DELAYS_MS = (0.0, 5.0, 20.0, 40.0)
+KERAS = ("keras_fit", "keras_fit_several_steps", "keras_train_on_batch", "keras_evaluate", "keras_predict")
+STYLES = (
+    "torch_loop",
+    *("tf_eager_loop", "tf_function_loop", "tf_iterator_in_function", "tf_distributed"),
+    "tensorflow:keras_fit_jit",
+    *(f"{backend}:{style}" for backend in ("tensorflow", "torch", "jax") for style in KERAS),
+    "jax_loop",
+)
+# Where ends of steps come from in each style; everywhere else Keras's callback says so.
+SOURCES = {"torch_loop": "optimizer", "tf_eager_loop": "batch", "tf_function_loop": "batch", "jax_loop": "batch"}
+SOURCES |= dict.fromkeys(("tf_iterator_in_function", "tf_distributed"), "marker")
+
+
+@cache
+def trained(style: str, folder: Path) -> list[dict[str, Any]]:
+    """One program trains once for each delay."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.planted_stalls", style, str(folder), *map(str, DELAYS_MS)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+@pytest.fixture
+def results(style: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return trained(style, tmp_path_factory.getbasetemp() / "planted")
+
+
+def close(found: float, clocked: float) -> bool:
+    """Within 2 ms or 10 %."""
+    return abs(found - clocked) <= max(2.0, 0.1 * clocked)
+
+
+def clocked(result: dict[str, Any], *, inside: bool) -> float:
+    """The median of what the fixture clocked, in the recorded steps or in the others."""
+    within = set(result["inside_steps"])
+    return median(ms for step, ms in enumerate(result["clocked_ms"], start=1) if (step in within) == inside)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_wait_outside_the_window_is_what_the_fixture_clocked(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        assert result["outside_ms"] is not None, result["notes"]
+        assert result["measured_on"].endswith("outside the recorded windows, all steady")
+        assert close(result["outside_ms"], clocked(result, inside=False)), result
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_wait_inside_the_window_is_what_the_fixture_clocked(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        assert len(result["inside_ms"]) == 6
+        assert close(median(result["inside_ms"]), clocked(result, inside=True)), result
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_each_batch_is_one_step_of_the_expected_source(style: str, results: list[dict[str, Any]]) -> None:
+    kind = "evaluation" if style.endswith(("evaluate", "predict")) else "callback"
+    batches_a_step = 2 if style.endswith("several_steps") else 1
+    for result in results:
+        assert result["steps"] == 36 // batches_a_step
+        assert result["source"] == SOURCES.get(style, kind)
+        assert not result["notes"]
