@@ -77,7 +77,6 @@ class JaxHook:
         if window is not None:
             window.drop(_stop_unless_stopped)
 
-
     def _say_what_is_used(self) -> bool:
         """Whether the program computes with JAX; other libraries import it and leave it at that.
 

@@ -1,9 +1,9 @@
 """Keras 3 on TensorFlow, PyTorch and JAX: ends of steps, and the wait for each batch.
 
-A step ends with the callbacks of its batch; with `steps_per_execution` n it holds n batches. Where Keras asks for a batch
-depends on the backend: on TensorFlow inside the compiled function (profkit.hooks.tf_data times it there), on PyTorch
-before the batch's callbacks begin, on JAX after. On those two the epoch's iterator is replaced by one that is timed. What
-computes is recorded by the backend's own hook.
+A step ends with the callbacks of its batch; with `steps_per_execution` n it holds n batches. Where Keras asks for a
+batch depends on the backend: on TensorFlow inside the compiled function (profkit.hooks.tf_data times it there), on
+PyTorch before the batch's callbacks begin, on JAX after. On those two the epoch's iterator is replaced by one that is
+timed. What computes is recorded by the backend's own hook.
 """
 
 from __future__ import annotations

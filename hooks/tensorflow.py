@@ -87,7 +87,7 @@ class TensorFlowHook:
 
 
 class _Level(int):
-    """A number that TensorFlow 2.20 and 2.21 take as one: they ignore every option that can be read as a truth value."""
+    """A number that TensorFlow 2.20 and 2.21 take as one: they ignore options that can be read as truth values."""
 
     def __bool__(self) -> bool:
         raise TypeError("a level, not a truth value")

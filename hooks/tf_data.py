@@ -1,8 +1,8 @@
 """tf.data: what every batch took to come, in eager loops and in compiled graphs, and which stage is slow.
 
-`next(iterator)` in Python is timed there. Inside a graph (`model.fit`, a `tf.function` that asks the iterator) the graph
-itself reads the clock (profkit.hooks.tf_graph_waits). A loop that asks for batches in Python and says nothing else ends a
-step with each request.
+`next(iterator)` in Python is timed there. Inside a graph (`model.fit`, a `tf.function` that asks the iterator) the
+graph itself reads the clock (profkit.hooks.tf_graph_waits). A loop that asks for batches in Python and says nothing
+else ends a step with each request.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class TfDataHook:
 
     def _timed_making(self, original: Method) -> Method:
         @functools.wraps(original)
-        def _create_iterator(iterator: Any, dataset: Any) -> None:
+        def _create_iterator(iterator: Any, dataset: Any) -> Any:
             if not tf.executing_eagerly():
                 return original(iterator, dataset)
             number = self._recorder.guard(self._new_pass, iterator, dataset) or 0
@@ -177,8 +177,8 @@ def _look_as_expected() -> bool:
 
 def _opened(dataset: Any, number: int, start_ns: int, duration_ns: int) -> LoaderOpened:
     """The record of a new pass over `dataset`: its last stage, and the CPUs there are for it."""
-    settings = {"last_stage": type(dataset).__name__.strip("_").removesuffix("Dataset"), "cpus": usable_cpus()}
-    return LoaderOpened(number, "tf.data", start_ns, duration_ns, settings)
+    last_stage = type(dataset).__name__.strip("_").removesuffix("Dataset")
+    return LoaderOpened(number, "tf.data", start_ns, duration_ns, {"last_stage": last_stage, "cpus": usable_cpus()})
 
 
 def _stages(model: Any) -> list[Stage]:
@@ -194,9 +194,7 @@ def _stages(model: Any) -> list[Stage]:
         if node is not None:
             parameters = {parameter.name: parameter.value for parameter in node.parameters}
             parallelism = max(1, int(parameters.get("parallelism", 1)))
-            found.append(
-                Stage(node.name, node.num_elements, node.processing_time, node.buffered_elements, parallelism)
-            )
+            found.append(Stage(node.name, node.num_elements, node.processing_time, node.buffered_elements, parallelism))
             waiting += node.inputs
     return found
 

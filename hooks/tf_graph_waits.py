@@ -1,10 +1,10 @@
 """How long a compiled graph waits for its batches: a clock inside the graph.
 
-In `model.fit`, and wherever a `tf.function` asks an iterator itself, Python sees nothing of the wait. So the graph reads
-the clock before and behind its request and writes both into a variable, while it is being traced, and Python reads the
-variable when a step ends. The operators added are two clock readings, a gather and a scatter of a few numbers; what the
-training computes, and the seeds of its random operators, stay as they are (seeds are counted per random operator since
-TensorFlow 2.20, not per operator of the graph).
+In `model.fit`, and wherever a `tf.function` asks an iterator itself, Python sees nothing of the wait. So while a graph
+is being traced, operators are added that read the clock before and behind its request and write both into a variable,
+which Python reads now and then. They are two clock readings, a gather and a scatter of a few numbers. What the training
+computes stays as it is, and so do the seeds of its random operators, which TensorFlow counts per random operator (older
+versions did per operator of the graph; there nothing is added).
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class XPlaneWindow:
 
     def _keep_file(self, target: Path) -> None:
         """A full disk, or a trace of more than 2 GB, leaves an empty file and no error."""
-        [written] = list(self._folder.glob("plugins/profile/*/*.xplane.pb")) or [None]
+        written = next(self._folder.glob("plugins/profile/*/*.xplane.pb"), None)
         if written is None or not written.stat().st_size:
             raise OSError(f"the {self._hook} profiler wrote no trace: the window is lost; is the disk full?")
         written.rename(target)

@@ -3,8 +3,9 @@
 python -m tests.planted_stalls <style> <folder> <milliseconds> ...
 
 The generator sleeps D ms for a batch, the step 10 ms. What the training then waited for is clocked by the fixture
-itself, not by profkit and not from D, for sleeps overshoot: the time between the moment the training turns to its input
-and the moment the generator has the next batch ready, 0 where that was ready before. A line of JSON comes out for each D.
+itself, not by profkit and not from D, for sleeps overshoot: the time between the moment the training turns to its
+input and the moment the generator has the next batch ready, 0 where that was ready before. A line of JSON comes out for
+each D.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from profkit.records import (
     Framework,
     LoaderOpened,
     Note,
+    Pipeline,
     Record,
     Sample,
     Start,
@@ -32,7 +33,7 @@ from profkit.records import (
     frames,
 )
 from profkit.schedule import Schedule
-from profkit.trace.model import Loader, RunInfo, Trace, TraceInfo
+from profkit.trace.model import Loader, PipelineStage, RunInfo, Trace, TraceInfo
 from profkit.trace.schema import COUNTERS, LINKS, MEMORY, SPANS, STEPS, TRACKS, empty
 from profkit.trace.store import conform
 
@@ -54,6 +55,7 @@ class Capture:
     steps: tuple[Step, ...]
     waits: tuple[Wait, ...]
     loaders: tuple[LoaderOpened, ...]
+    pipelines: tuple[Pipeline, ...]
     windows: tuple[Window, ...]
     window_opened: tuple[WindowOpened, ...]
     notes: tuple[Note, ...]
@@ -97,6 +99,7 @@ def _sorted_by_kind(records: Sequence[Record], torn_bytes: int) -> Capture:
         steps=all_of(Step),
         waits=all_of(Wait),
         loaders=all_of(LoaderOpened),
+        pipelines=all_of(Pipeline),
         windows=all_of(Window),
         window_opened=all_of(WindowOpened),
         notes=all_of(Note),
@@ -232,7 +235,7 @@ def run_info(capture: Capture, alive: bool) -> RunInfo:
         ended=ended,
         frameworks={framework.name: framework.version for framework in capture.frameworks},
         devices=list(dict.fromkeys(d for framework in capture.frameworks for d in framework.devices)),
-        loaders={str(opened.loader): Loader(opened.name, opened.settings) for opened in capture.loaders},
+        loaders=_loaders(capture),
         step_source=_step_source(capture.steps),
         notes=list(dict.fromkeys((*(note.text for note in capture.notes), *_gaps(capture, ended)))),
         torn_bytes=capture.torn_bytes,
@@ -254,6 +257,27 @@ def _facts(start: Start) -> RunInfo:
         schedule=list(start.schedule),
         hparams=start.hparams,
     )
+
+
+def _loaders(capture: Capture) -> dict[str, Loader]:
+    """The loaders by number. Stages of a pipeline that nobody opened by itself are those of the loader around it."""
+    first = capture.loaders[0].loader if capture.loaders else None
+    opened = {record.loader for record in capture.loaders}
+    stages = {
+        pipeline.loader if pipeline.loader in opened else first: [
+            PipelineStage(
+                name=stage.name,
+                elements=stage.elements,
+                processing_ns=stage.processing_ns,
+                buffered=stage.buffered,
+                parallelism=stage.parallelism,
+                tuned=stage.tuned,
+            )
+            for stage in pipeline.stages
+        ]
+        for pipeline in capture.pipelines
+    }
+    return {str(o.loader): Loader(o.name, o.settings, stages.get(o.loader, [])) for o in capture.loaders}
 
 
 def _ended(capture: Capture, alive: bool) -> str:

@@ -120,6 +120,7 @@ class Stage(msgspec.Struct, array_like=True, frozen=True):
     processing_ns: int
     buffered: int
     parallelism: int
+    tuned: bool = False  # whether the framework sets the parallelism itself
 
 
 class Pipeline(msgspec.Struct, array_like=True, tag=10, frozen=True):

@@ -14,8 +14,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -343,7 +344,7 @@ def _track_table(
     all_tracks = list(tracks)
     for lane in sorted(nested.lanes):
         origin = all_tracks[nested.lanes[lane]]
-        all_tracks.append(NativeTrack(origin.pid, origin.tid, f"{origin.name} (overlapping)", origin.process, origin.device))
+        all_tracks.append(replace(origin, name=f"{origin.name} (overlapping)"))
     on_device = rows.device_track
     is_steps = [track.name == STEPS_TRACK for track in all_tracks]
     prefix = _device_prefix(info)

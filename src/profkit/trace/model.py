@@ -60,11 +60,23 @@ class Trace:
         )
 
 
+class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of an input pipeline: elements it made, and the work that took, added over all its threads."""
+
+    name: str
+    elements: int
+    processing_ns: int
+    buffered: int  # elements in its buffer when it was asked
+    parallelism: int
+    tuned: bool = False  # whether the framework sets the parallelism itself
+
+
 class Loader(msgspec.Struct, frozen=True):
-    """A loader the run iterated over, with what advice needs to know of it."""
+    """A loader the run iterated over, with what advice needs to know of it. `stages`: from its end to its sources."""
 
     name: str
     settings: dict[str, str | int | float | bool | None] = {}
+    stages: list[PipelineStage] = []
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
