@@ -192,11 +192,15 @@ def _stages(model: Any) -> list[Stage]:
     while waiting:
         node = nodes.get(waiting.pop(0))
         if node is not None:
-            parameters = {parameter.name: parameter.value for parameter in node.parameters}
-            parallelism = max(1, int(parameters.get("parallelism", 1)))
-            found.append(Stage(node.name, node.num_elements, node.processing_time, node.buffered_elements, parallelism))
+            found.append(_stage(node))
             waiting += node.inputs
     return found
+
+
+def _stage(node: Any) -> Stage:
+    threads = next((parameter for parameter in node.parameters if parameter.name == "parallelism"), None)
+    parallelism, tuned = (1, False) if threads is None else (max(1, int(threads.value)), threads.tunable)
+    return Stage(node.name, node.num_elements, node.processing_time, node.buffered_elements, parallelism, tuned)
 
 
 def _none() -> None:
