@@ -11,13 +11,14 @@ from __future__ import annotations
 import atexit
 import functools
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import keras
 
 from profkit import active
 from profkit.boundaries import CALLBACK, EVALUATION
-from profkit.loader import timed_loader
+from profkit.loader import opened, timed_loader
 from profkit.recorder import Recorder
 from profkit.records import Framework
 from profkit.run import profile
@@ -29,6 +30,8 @@ ENDS_OF_BATCHES = {
     "on_test_batch_end": EVALUATION,
     "on_predict_batch_end": EVALUATION,
 }
+# Between these and the ends Keras may ask for a batch in Python, and says itself when a step ends.
+BEGINNINGS_OF_BATCHES = ("on_test_batch_begin", "on_predict_batch_begin")
 CALLS_WITHOUT_CALLBACKS = {
     "train_on_batch": CALLBACK,
     "test_on_batch": EVALUATION,
@@ -43,6 +46,7 @@ class KerasHook:
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
+        self._counted_requests: bool | None = None  # what the recorder did before the batch under way
 
     def start(self, recorder: Recorder) -> None:
         """Watch the lists of callbacks that `fit`, `evaluate` and `predict` make, and calls for single batches."""
@@ -50,11 +54,11 @@ class KerasHook:
         recorder.append(Framework("keras", f"{keras.__version__} on {keras.backend.backend()}"))
         for name, source in ENDS_OF_BATCHES.items():
             self._replace(keras.callbacks.CallbackList, name, functools.partial(self._ending, source))
+        for name in BEGINNINGS_OF_BATCHES:
+            self._replace(keras.callbacks.CallbackList, name, self._beginning)
         for name, source in CALLS_WITHOUT_CALLBACKS.items():
             self._replace(_owner(keras.Model, name), name, functools.partial(self._ending, source))
-        iterator = _epoch_iterator()
-        if iterator is not None:
-            self._replace(iterator, "_get_iterator", self._timed)
+        self._replace(_epoch_iterator(), "_get_iterator", self._announced if _asks_in_a_graph() else self._timed)
 
     def boundary(self, number: int) -> None:
         """Keras says itself when a step ends."""
@@ -82,10 +86,22 @@ class KerasHook:
         setattr(owner, name, new(original))
         self._undo.append(lambda: setattr(owner, name, original))
 
+    def _beginning(self, original: Method) -> Method:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._counted_requests is None:
+                self._counted_requests = self._recorder.counts_requests
+                self._recorder.counts_requests = False
+            return original(*args, **kwargs)
+
+        return call
+
     def _ending(self, source: str, original: Method) -> Method:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
+            if self._counted_requests is not None:
+                self._recorder.counts_requests, self._counted_requests = self._counted_requests, None
             self._recorder.boundary(source)
             return result
 
@@ -100,10 +116,25 @@ class KerasHook:
 
         return _get_iterator
 
+    def _announced(self, original: Method) -> Method:
+        @functools.wraps(original)
+        def _get_iterator(epoch: Any) -> Any:
+            self._recorder.guard(self._announce, epoch.data_adapter)
+            return original(epoch)
+
+        return _get_iterator
+
+    def _announce(self, adapter: Any) -> None:
+        """Say what feeds the tf.data pipeline that Keras makes, where it is not one already."""
+        dataset = getattr(adapter, "py_dataset", None)
+        if dataset is not None:
+            number = self._recorder.loader_number(dataset)
+            self._recorder.append(opened(dataset, number, self._recorder.clock(), 0))
+
     def _timed_loader(self, epoch: Any, iterable: Any) -> Any:
         if not hasattr(iterable, "__iter__"):
             return iterable
-        return timed_loader(iterable, self._recorder, _source(epoch.data_adapter, iterable))
+        return timed_loader(iterable, self._recorder, _source(epoch.data_adapter, iterable), ends_steps=False)
 
 
 class Callback(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
@@ -169,16 +200,17 @@ def _owner(cls: type, name: str) -> type | None:
     return next((base for base in cls.__mro__ if name in vars(base)), None)
 
 
+def _asks_in_a_graph() -> bool:
+    """Whether a compiled function asks for the batches, and not Python."""
+    return bool(keras.backend.backend() == "tensorflow")
+
+
 def _epoch_iterator() -> type | None:
-    """The class whose iterator over an epoch Python asks; None where a compiled function does."""
+    """The class of the backend's iterators over an epoch; None where Keras has none."""
+    names = {"tensorflow": "TFEpochIterator", "torch": "TorchEpochIterator", "jax": "JAXEpochIterator"}
     backend = keras.backend.backend()
-    if backend == "jax":
-        from keras.src.backend.jax.trainer import JAXEpochIterator as EpochIterator
-    elif backend == "torch":
-        from keras.src.backend.torch.trainer import TorchEpochIterator as EpochIterator
-    else:
-        return None
-    return EpochIterator  # type: ignore[no-any-return]  # keras ships no types
+    trainer = import_module(f"keras.src.backend.{backend}.trainer")
+    return getattr(trainer, names.get(backend, ""), None)
 
 
 def _source(adapter: Any, iterable: Any) -> Any:

@@ -1,29 +1,23 @@
-"""Train a small network on scikit-learn's 1,797 handwritten digits, kept as JPEG files, and profile it.
+"""Train a small network on handwritten digits with PyTorch, and profile it.
 
 python samples/pytorch_digits.py                    # decodes every image in the training process
 python samples/pytorch_digits.py --loader healthy   # keeps decoded images in memory
 """
 
 import argparse
-import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
+from digits import FOLDER, TRAINED_PIXELS, decoded, label_of, write_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import profkit
 
-STORED_PIXELS, TRAINED_PIXELS = 192, 28
-TEST_EVERY = 5  # one image in five is held out
-
 
 class DigitFiles(Dataset[tuple[Tensor, int]]):
-    """Digits as JPEG files named <number>-<label>.jpg, decoded when asked for, turned a little if `augment`."""
+    """Digits, decoded from their files when asked for, turned a little if `augment`."""
 
     def __init__(self, paths: list[Path], augment: bool = False) -> None:
         self.paths = paths
@@ -34,24 +28,8 @@ class DigitFiles(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path = self.paths[index]
-        image = Image.open(path).convert("L")
-        if self.augment:
-            image = image.rotate(float(torch.empty(1).uniform_(-12, 12)), Image.Resampling.BICUBIC)
-        image = image.resize((TRAINED_PIXELS, TRAINED_PIXELS), Image.Resampling.LANCZOS)
-        pixels = torch.from_numpy(np.asarray(image, dtype=np.float32)) / 255
-        return pixels.unsqueeze(0), int(path.stem.partition("-")[2])
-
-
-def write_digits(folder: Path) -> list[Path]:
-    """The digits' files in `folder`, written once."""
-    folder.mkdir(parents=True, exist_ok=True)
-    digits = load_digits()
-    for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = folder / f"{number:04}-{label}.jpg"
-        if not path.exists():
-            image = Image.fromarray((pixels * 15.9).astype(np.uint8))
-            image.resize((STORED_PIXELS, STORED_PIXELS), Image.Resampling.BICUBIC).save(path, quality=90)
-    return sorted(folder.glob("*.jpg"))
+        degrees = float(torch.empty(1).uniform_(-12, 12)) if self.augment else 0.0
+        return torch.from_numpy(decoded(path, degrees)).unsqueeze(0), label_of(path)
 
 
 def in_memory(dataset: DigitFiles) -> TensorDataset:
@@ -106,7 +84,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--loader", choices=("slow", "healthy"), default="slow")
     parser.add_argument("--logdir", default="runs/digits")
-    parser.add_argument("--data", type=Path, default=Path(tempfile.gettempdir()) / f"profkit-digits-{STORED_PIXELS}")
+    parser.add_argument("--data", type=Path, default=FOLDER)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-profile", action="store_true")
@@ -118,9 +96,8 @@ def main() -> None:
     args = arguments()
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)  # the network is small: more threads would wait for each other
-    paths = write_digits(args.data)
-    train = DigitFiles([path for n, path in enumerate(paths) if n % TEST_EVERY], args.loader == "slow")
-    test = DigitFiles(paths[::TEST_EVERY])
+    training, testing = write_digits(args.data)
+    train, test = DigitFiles(training, args.loader == "slow"), DigitFiles(testing)
     loader = DataLoader(train if args.loader == "slow" else in_memory(train), batch_size=32, shuffle=True)
     trainer = Trainer(network())
     hparams = {"loader": args.loader, "epochs": args.epochs, "seed": args.seed}

@@ -15,12 +15,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DELAYS_MS = (0.0, 5.0, 20.0, 40.0)
-KERAS = ("keras_fit", "keras_fit_several_steps", "keras_train_on_batch", "keras_evaluate", "keras_predict")
+KERAS = ("keras_fit", "keras_train_on_batch", "keras_evaluate", "keras_predict")
 STYLES = (
     "torch_loop",
     *("tf_eager_loop", "tf_function_loop", "tf_iterator_in_function", "tf_distributed"),
     "tensorflow:keras_fit_jit",
     *(f"{backend}:{style}" for backend in ("tensorflow", "torch", "jax") for style in KERAS),
+    "tensorflow:keras_fit_several_steps",
+    "jax:keras_fit_several_steps",  # Keras refuses it on PyTorch
     "jax_loop",
 )
 # Where ends of steps come from in each style; everywhere else Keras's callback says so.

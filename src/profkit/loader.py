@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, Generic, TypeVar
 
-from profkit.recorder import Recorder
+from profkit.recorder import Recorder, Timed
 from profkit.records import LoaderOpened
 
 T = TypeVar("T")
@@ -31,19 +31,23 @@ SETTINGS = (
 class TimedLoader(Generic[T]):
     """Stands for `iterable`, attributes included; its iterators record what each batch took to come.
 
-    `source` is what the record describes, where the iterable only passes on what another object makes.
+    `source` is what the record describes, where the iterable only passes on what another object makes. `ends_steps`:
+    asking for the next batch may end a step.
     """
 
-    def __init__(self, iterable: Iterable[T], recorder: Recorder, source: object = None) -> None:
+    def __init__(
+        self, iterable: Iterable[T], recorder: Recorder, source: object = None, ends_steps: bool = True
+    ) -> None:
         self._iterable = iterable
         self._recorder = recorder
         self._source = iterable if source is None else source
+        self._ask = recorder.request if ends_steps else recorder.wait
 
     def __iter__(self) -> Iterator[T]:
         number = self._recorder.guard(self._recorder.loader_number, self._source) or 0
         with self._recorder.timed(lambda start, took: opened(self._source, number, start, took)):
             iterator = iter(self._iterable)
-        return TimedIterator(iterator, number, self._recorder)
+        return TimedIterator(iterator, number, self._recorder, self._ask)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterable, name)
@@ -59,25 +63,30 @@ class SizedTimedLoader(TimedLoader[T]):
 class TimedIterator(Iterator[T]):
     """Stands for `iterator`, attributes included; records a wait for each batch that comes."""
 
-    def __init__(self, iterator: Iterator[T], loader: int, recorder: Recorder) -> None:
+    def __init__(
+        self, iterator: Iterator[T], loader: int, recorder: Recorder, ask: Callable[[int, bool], Timed]
+    ) -> None:
         self._iterator = iterator
         self._loader = loader
         self._recorder = recorder
+        self._ask = ask
         self._first = True
 
     def __next__(self) -> T:
         first, self._first = self._first, False
-        with self._recorder.request(self._loader, first), self._recorder.annotated(WAIT_RANGE):
+        with self._ask(self._loader, first), self._recorder.annotated(WAIT_RANGE):
             return next(self._iterator)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
 
 
-def timed_loader(iterable: Iterable[T], recorder: Recorder, source: object = None) -> TimedLoader[T]:
+def timed_loader(
+    iterable: Iterable[T], recorder: Recorder, source: object = None, ends_steps: bool = True
+) -> TimedLoader[T]:
     """`iterable`, with its waits recorded as those for `source`."""
     kind = SizedTimedLoader if isinstance(iterable, Sized) else TimedLoader
-    return kind(iterable, recorder, source)
+    return kind(iterable, recorder, source, ends_steps)
 
 
 def opened(loader: object, number: int, start_ns: int, duration_ns: int) -> LoaderOpened:

@@ -58,7 +58,7 @@ def remedy(step_ns: float, wait_ns: float, loader: Loader | None) -> Remedy:
     settings = loader.settings if loader else {}
     cores = settings.get("cpus")
     case = _Case(step_ns, wait_ns, cores if isinstance(cores, int) and cores > 0 else None)
-    if loader is not None and loader.stages and loader.stages[0].elements:
+    if loader is not None and loader.stages and loader.stages[0].elements and "workers" not in settings:
         return _of_pipeline(case, loader.stages)
     for setting, advice in (("num_workers", _DATALOADER), ("workers", _PYDATASET)):
         workers = settings.get(setting)

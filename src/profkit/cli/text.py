@@ -326,7 +326,7 @@ def _wait_items(wait: Wait | None) -> list[str]:
     else:
         items += ["wait per step " + ", ".join(_spread(wait.p50_ns, wait.p95_ns, wait.max_ns))]
     if wait.hidden_ns:
-        items.append(f"on average {duration(wait.hidden_ns)} of it behind device work")
+        items.append(f"on average {duration(wait.hidden_ns)} of it behind other work")
     if wait.startup_ns:
         items.append(f"start-up {duration(wait.startup_ns)} in all")
     return items
