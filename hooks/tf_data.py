@@ -51,6 +51,8 @@ class TfDataHook:
             recorder.note("this version of TensorFlow's iterators is not known: the waits for tf.data are not recorded")
             return
         self._graph = self._graph_waits()
+        if self._graph is not None:
+            self._undo.append(self._graph.stop)
         for owner, name, in_a_loop in REQUESTS:
             self._replace(owner, name, functools.partial(self._timed_request, in_a_loop=in_a_loop))
         self._replace(OwnedIterator, "_create_iterator", self._timed_making)

@@ -29,6 +29,18 @@ REPLACED = (
     ("torch.amp.grad_scaler", "GradScaler", "step"),
     ("torch.autograd.profiler", "profile", "_prepare_trace"),
     ("torch.autograd.profiler", "profile", "__exit__"),
+    ("tensorflow.python.data.ops.iterator_ops", "OwnedIterator", "_next_internal"),
+    ("tensorflow.python.data.ops.iterator_ops", "OwnedIterator", "get_next_as_optional"),
+    ("tensorflow.python.data.ops.iterator_ops", "OwnedIterator", "_create_iterator"),
+    ("tensorflow.python.distribute.input_lib", "DistributedIteratorBase", "get_next"),
+    ("tensorflow.python.distribute.input_lib", "DistributedIteratorBase", "get_next_as_optional"),
+    ("keras.callbacks", "CallbackList", "on_train_batch_end"),
+    ("keras.callbacks", "CallbackList", "on_test_batch_end"),
+    ("keras.callbacks", "CallbackList", "on_predict_batch_end"),
+    ("keras.callbacks", "CallbackList", "on_test_batch_begin"),
+    ("keras.callbacks", "CallbackList", "on_predict_batch_begin"),
+    ("keras.src.backend.tensorflow.trainer", "TensorFlowTrainer", "train_on_batch"),
+    ("keras.src.backend.tensorflow.trainer", "TFEpochIterator", "_get_iterator"),
 )
 
 
@@ -38,7 +50,7 @@ def nothing_left_behind() -> Iterator[None]:
     threads, processes = set(threading.enumerate()), _child_processes()
     yield
     assert active.current() is None, "a run is still active"
-    assert not _patched(), "methods of the framework are still replaced"
+    assert not replaced_methods(), "methods of a framework are still replaced"
     assert not _profiling(), "torch's profiler is still on"
     assert not [thread for thread in set(threading.enumerate()) - threads if _still_runs(thread)]
     assert not _child_processes() - processes
@@ -109,10 +121,16 @@ def _still_runs(thread: threading.Thread) -> bool:
     return thread.is_alive()
 
 
-def _patched() -> list[str]:
+def replaced_methods() -> list[str]:
+    """Methods of frameworks that a hook has replaced and not put back."""
     loaded = [(sys.modules[module], owner, name) for module, owner, name in REPLACED if module in sys.modules]
     methods: list[Any] = [vars(getattr(module, owner))[name] for module, owner, name in loaded]
-    return [method.__qualname__ for method in methods if hasattr(method, "__wrapped__")]
+    return [method.__qualname__ for method in methods if _is_ours(method)]
+
+
+def _is_ours(method: Any) -> bool:
+    """Frameworks wrap methods of their own, too."""
+    return hasattr(method, "__wrapped__") and "profkit" in method.__code__.co_filename
 
 
 def _profiling() -> bool:

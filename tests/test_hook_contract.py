@@ -1,0 +1,99 @@
+"""The contract of every hook: it records, it gives way, it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from profkit import plugins
+from tests.hook_contract import ACTIVE, RECORDING
+
+ROOT = Path(__file__).parents[1]
+each_hook = pytest.mark.parametrize("hook", plugins.names(plugins.HOOKS))
+each_recording_hook = pytest.mark.parametrize("hook", RECORDING)
+
+
+@cache
+def tried(hook: str, folder: Path) -> dict[str, Any]:
+    """What the program saw of this hook."""
+    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.hook_contract", hook, str(folder / hook)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ended.returncode == 0, ended.stderr
+    seen: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    return seen
+
+
+@pytest.fixture
+def seen(hook: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return tried(hook, tmp_path_factory.getbasetemp() / "contract")
+
+
+@each_hook
+def test_a_hook_keeps_to_the_protocol(seen: dict[str, Any]) -> None:
+    assert seen["is_hook"]
+
+
+@each_hook
+def test_every_patch_is_undone_whatever_ended_the_run(seen: dict[str, Any]) -> None:
+    runs = [seen[name] for name in ("plain", "raising", "too short")]
+    assert [run["patched"] for run in runs] == [[], [], []]
+    assert [run["leftovers"] for run in runs] == [[], [], []]
+
+
+@pytest.mark.parametrize("hook", ["dataloader", "tf_data", "keras"])
+def test_what_a_hook_replaces_is_replaced_while_it_runs(seen: dict[str, Any]) -> None:
+    assert seen["patched meanwhile"]
+
+
+@each_hook
+def test_an_error_of_the_training_is_the_trainings(seen: dict[str, Any]) -> None:
+    assert (seen["raising"]["ended"], seen["raising"]["steps"]) == ("KeyError", 4)
+
+
+@each_hook
+def test_every_step_is_counted(seen: dict[str, Any]) -> None:
+    assert (seen["plain"]["ended"], seen["plain"]["steps"]) == ("finished", 12)
+
+
+@each_recording_hook
+def test_the_window_holds_the_steps_of_the_schedule(seen: dict[str, Any]) -> None:
+    assert seen["plain"]["windows"] == [[3, 4, 5]]
+    assert len(seen["plain"]["windows"][0]) == ACTIVE
+    assert seen["plain"]["notes"] == []
+
+
+@each_recording_hook
+def test_a_window_that_the_loop_cuts_short_is_kept_and_said(seen: dict[str, Any]) -> None:
+    cut = seen["too short"]
+    assert any("cut short: the loop ended after step 3" in note for note in cut["notes"])
+    [steps] = cut["windows"]
+    assert steps[0] == 3
+
+
+@each_recording_hook
+def test_a_window_waits_until_another_profiler_is_done(seen: dict[str, Any]) -> None:
+    postponed = seen["another session"]
+    assert any("another profiler" in note and "postponed" in note for note in postponed["notes"])
+    [steps] = postponed["windows"]
+    assert len(steps) == ACTIVE
+    assert steps[0] > 3
+
+
+@each_recording_hook
+def test_the_framework_is_named_with_its_version(hook: str, seen: dict[str, Any]) -> None:
+    name = {"pytorch": "torch"}.get(hook, hook)
+    assert seen["plain"]["frameworks"][name][0].isdigit()
