@@ -24,6 +24,7 @@ from profkit.trace.model import Trace
 from profkit.trace.nesting import depth_and_parent, sorted_order
 from profkit.trace.words import Words
 
+from .distinct import distinct
 from .files import replacing
 
 Ints = npt.NDArray[np.int64]
@@ -337,15 +338,8 @@ def _as_json(word: str) -> str | None:
 
 def _each_word(words: pl.Series, written: Callable[[str], str | None]) -> pl.Series:
     """The column with each distinct word written once."""
-    coded = words.cast(pl.Categorical)
-    distinct = coded.unique().drop_nulls()
-    texts = pl.Series([written(word) for word in distinct.to_list()], dtype=pl.String)
-    codes = distinct.to_physical()
-    place = np.zeros(int(codes.max()) + 1 if len(codes) else 1, np.uint32)  # type: ignore[arg-type]
-    place[codes.to_numpy()] = np.arange(len(codes), dtype=np.uint32)
-    at = coded.to_physical()
-    row = pl.Series(place[at.fill_null(0).to_numpy()]).set(at.is_null(), None)
-    return texts.gather(row) if len(texts) else pl.Series([None] * len(words), dtype=pl.String)
+    found = distinct(words)
+    return found.spread(pl.Series([written(word) for word in found.words], dtype=pl.String))
 
 
 def python_ids(spans: pl.DataFrame) -> pl.Series:

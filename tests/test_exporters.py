@@ -1,4 +1,7 @@
-"""The contract of every exporter: what it writes is whole, lies where it was told, and replaces what was there."""
+"""The contract of every exporter: what it writes is whole, lies where it was told, and replaces what was there.
+
+Or, where the viewer would go on showing what was there, leaves it and writes beside it.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from tests import runs, traces
 
 NAMES = plugins.names(plugins.EXPORTERS)
 WITHOUT_TRACES = ("json", "tensorboard")  # what they write, every run has
+BESIDE = ("xprof",)  # XProf keeps its results beside a file, and never looks again whether the file has changed
 each_exporter = pytest.mark.parametrize("name", NAMES)
 
 
@@ -66,7 +70,7 @@ def test_it_returns_exactly_the_files_it_wrote_and_leaves_no_others(name: str, r
     assert all(path.stat().st_size for path in written)
 
 
-@each_exporter
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in BESIDE])
 def test_a_second_export_replaces_the_first_with_the_same_bytes(name: str, run: Run, folder: Path) -> None:
     first = exporter(name).export(run, report(run), folder)
     contents = {path: path.read_bytes() for path in first}
@@ -74,6 +78,19 @@ def test_a_second_export_replaces_the_first_with_the_same_bytes(name: str, run: 
         path.write_bytes(b"of an older export")
     assert exporter(name).export(run, report(run), folder) == first
     assert {path: path.read_bytes() for path in files_in(folder)} == contents
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_second_export_that_must_not_replace_the_first_has_the_same_bytes_in_a_folder_of_its_own(
+    name: str, run: Run, folder: Path
+) -> None:
+    first = exporter(name).export(run, report(run), folder)
+    before = {path: path.read_bytes() for path in first}
+    second = exporter(name).export(run, report(run), folder)
+    assert {path.parent for path in first}.isdisjoint(path.parent for path in second)
+    assert [path.name for path in second] == [path.name for path in first]
+    assert [path.read_bytes() for path in second] == list(before.values())
+    assert {path: path.read_bytes() for path in first} == before
 
 
 @each_exporter
