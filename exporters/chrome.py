@@ -10,7 +10,7 @@ import polars as pl
 from profkit.analysis.report import Report
 from profkit.trace.model import Run, Trace
 
-from . import chromejson
+from . import chromejson, kinetowords
 from .files import stem, traces_of
 
 
@@ -30,7 +30,7 @@ class ChromeExporter:
 def _events(run: Run, trace: Trace) -> Iterator[pl.Series]:
     found = chromejson.addresses(trace, steps_must_nest=True)
     yield chromejson.metadata(found)
-    yield from chromejson.span_events(trace, chromejson.described(trace), found)
+    yield from chromejson.span_events(trace, kinetowords.described(trace), found)
     yield from chromejson.memory_events(trace, found)
     yield from chromejson.flow_events(trace, found)
     yield _counter_events(run, trace, found)

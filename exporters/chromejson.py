@@ -22,10 +22,10 @@ import polars as pl
 from profkit.trace.assemble import STEPS_LANE
 from profkit.trace.model import Trace
 from profkit.trace.nesting import depth_and_parent, sorted_order
-from profkit.trace.words import Words
 
 from .distinct import distinct
 from .files import replacing
+from .kinetowords import DEVICE_KINDS
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -37,45 +37,19 @@ ROWS_PER_PIECE = 50_000
 # a double holds every nanosecond (libkineto, output_json.cpp).
 BASE_NS = 7_889_238 * 1_000_000_000
 
-OPERATOR_CATEGORIES = ("cpu_op", "user_annotation")
-RUNTIME_CATEGORIES = (
-    "cuda_runtime", "cuda_driver", "hip_runtime", "mtia_runtime", "xpu_runtime", "privateuse1_runtime"
-)  # fmt: skip
-DEVICE_KINDS = ("kernel", "memcpy", "memset", "collective")
-
-# Categories of torch 1.8 and 1.9 -> those since.
-_MODERN = {
-    "Operator": "cpu_op",
-    "Kernel": "kernel",
-    "Memcpy": "gpu_memcpy",
-    "Memset": "gpu_memset",
-    "Runtime": "cuda_runtime",
-}
-# For spans whose source has no categories.
-_CATEGORY_OF_KIND = {
-    "op": "cpu_op",
-    "kernel": "kernel",
-    "memcpy": "gpu_memcpy",
-    "memset": "gpu_memset",
-    "runtime": "cuda_runtime",
-    "python": "python_function",
-    "module": "python_function",
-    "sync": "cuda_sync",
-}
-_MARKED_BY_NAME = ("step", "data_wait")
-
+_XPLANE_DEVICES = ("gpu:", "tpu:")
 # c10/core/DeviceType.h
 _DEVICE_TYPES = {"cpu": 0, "cuda": 1, "hip": 6, "xla": 9, "xpu": 12, "mps": 13, "mtia": 19, "privateuse1": 20}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """The (pid, tid) a track is written on, and what the viewer calls it."""
+    """The (pid, tid) a track is written on, what the viewer calls it, and its device, None for the host's."""
 
     pid: int
     tid: int
     name: str
-    on_device: bool
+    device: str | None
 
 
 def write(path: Path, header: dict[str, Any], pieces: Iterable[pl.Series]) -> None:
@@ -127,34 +101,44 @@ def addresses(trace: Trace, *, steps_must_nest: bool) -> list[Address]:
     Steps go back to the thread they were marked on; where they overlap its spans without nesting and
     `steps_must_nest`, they get a lane of their own. So do spans that were moved to one by the repair.
     """
-    tracks = trace.tracks.select("id", "pid", "tid", "name", "kind").rows(named=True)
-    spare = count(1 + max((t[key] for t in tracks for key in ("pid", "tid") if t[key] is not None), default=0))
+    tracks = trace.tracks.select("id", "pid", "tid", "name", "kind", "device").rows(named=True)
+    numbers = [track[key] for track in tracks for key in ("pid", "tid") if _is_number(track[key])]
+    spare = count(1 + max(numbers, default=0))
+    nameless = next(spare)  # the process of all threads of which the source knows none
     found: dict[int, Address] = {}
     for track in sorted(tracks, key=lambda track: track["kind"] == "steps"):
         home = _home(trace, track, found) if track["kind"] == "steps" else None
         if home is None:
-            found[track["id"]] = _free_address(trace, track, found, spare)
+            found[track["id"]] = _free_address(trace, track, found, nameless, spare)
         elif steps_must_nest and _overlap(trace, track["id"], home):
-            found[track["id"]] = Address(found[home].pid, next(spare), STEPS_LANE + found[home].name, False)
+            found[track["id"]] = Address(found[home].pid, next(spare), STEPS_LANE + found[home].name, None)
         else:
             found[track["id"]] = found[home]
     return [found[track["id"]] for track in tracks]
 
 
-def _free_address(trace: Trace, track: dict[str, Any], found: dict[int, Address], spare: Iterator[int]) -> Address:
-    pid = next(spare) if track["pid"] is None else track["pid"]
+def _is_number(number: int | None) -> bool:
+    """Whether viewers can tell it from others: TensorFlow's threads have numbers of 64 bits, and JSON's are doubles."""
+    return number is not None and 0 <= number < 2**31
+
+
+def _free_address(
+    trace: Trace, track: dict[str, Any], found: dict[int, Address], nameless: int, spare: Iterator[int]
+) -> Address:
+    pid = nameless if track["pid"] is None else track["pid"]
     tid = track["tid"]
-    if tid is None or any((at.pid, at.tid) == (pid, tid) for at in found.values()):
+    if not _is_number(tid) or any((at.pid, at.tid) == (pid, tid) for at in found.values()):
         tid = next(spare)
     is_training = track["id"] == trace.info.training_thread
     name = (track["name"] or "").removesuffix(" (training)" if is_training else "")
-    return Address(pid, tid, name, track["kind"] == "device_stream")
+    return Address(pid, tid, name, track["device"])
 
 
 def _home(trace: Trace, steps: dict[str, Any], found: dict[int, Address]) -> int | None:
     """The track of the thread that `steps` were marked on, else the training thread's."""
-    same = [track for track, at in found.items() if (at.pid, at.tid) == (steps["pid"], steps["tid"])]
-    return same[0] if same else trace.info.training_thread
+    is_same = pl.all_horizontal(pl.col(number).eq_missing(steps[number]) for number in ("pid", "tid"))
+    same = trace.tracks.filter(is_same & pl.col("id").is_in(list(found)))
+    return int(same["id"][0]) if same.height else trace.info.training_thread
 
 
 def _overlap(trace: Trace, *tracks: int) -> bool:
@@ -173,7 +157,7 @@ def metadata(found: list[Address]) -> pl.Series:
     """Names and order of processes and threads: hosts before devices, the steps' lane where there is one last."""
     events = []
     for pid in dict.fromkeys(at.pid for at in found):
-        on_device = any(at.on_device for at in found if at.pid == pid)
+        on_device = any(at.device is not None for at in found if at.pid == pid)
         label = f"GPU {pid}" if on_device else "CPU"
         events += [
             _metadata_event("process_name", pid, 0, name="device" if on_device else "python"),
@@ -182,84 +166,19 @@ def metadata(found: list[Address]) -> pl.Series:
         ]
     for index, at in enumerate(dict.fromkeys(found)):
         events += [
-            _metadata_event("thread_name", at.pid, at.tid, name=at.name),
+            _metadata_event("thread_name", at.pid, at.tid, name=at.name, **_own_device(at)),
             _metadata_event("thread_sort_index", at.pid, at.tid, sort_index=index),
         ]
     return pl.Series(events, dtype=pl.String)
 
 
+def _own_device(at: Address) -> dict[str, str]:
+    """The track's device, where its name would not follow from the number of the process."""
+    return {"profkit device": at.device} if at.device and at.device.startswith(_XPLANE_DEVICES) else {}
+
+
 def _metadata_event(event: str, pid: int, tid: int, **args: str | int) -> str:
     return json.dumps({"ph": "M", "name": event, "pid": pid, "tid": tid, "ts": 0, "args": args})
-
-
-def described(trace: Trace) -> pl.DataFrame:
-    """The spans with today's categories and names that readers of the format know, and two columns more: `external`,
-    the number that ties runtime calls and device work to the innermost operator around the call, and `python`, the
-    arguments that tie Python frames to each other."""
-    kind = pl.col("kind").cast(pl.String)
-    category = pl.col("category").cast(pl.String).replace(_MODERN)
-    by_kind = kind.replace_strict(_CATEGORY_OF_KIND, default="user_annotation")
-    device = pl.Series(np.isin(trace.spans["track"].to_numpy(), _device_tracks(trace)))
-    marked = kind.is_in(_MARKED_BY_NAME)
-    spans = trace.spans.with_columns(
-        pl.when(marked | (category.is_null() & (kind == "collective") & ~device))
-        .then(pl.lit("user_annotation"))
-        .when(category.is_null() & (kind == "collective"))
-        .then(pl.lit("kernel"))
-        .otherwise(category.fill_null(by_kind))
-        .alias("category"),
-        pl.when(marked).then(_marked_name()).otherwise(pl.col("name").cast(pl.String)).alias("name"),
-    )
-    return spans.with_columns(
-        pl.Series("external", external_ids(trace, spans)),
-        python_ids(spans).alias("python"),
-    )
-
-
-def _marked_name() -> pl.Expr:
-    """Names by which steps and waits are known in the format, where the source named them otherwise."""
-    name = pl.col("name").cast(pl.String)
-    step = pl.format("ProfilerStep#{}", pl.col("step"))
-    is_step = pl.col("kind").cast(pl.String) == "step"
-    return (
-        pl.when(is_step & name.str.contains(r"^ProfilerStep#?\s?\d+"))
-        .then(name)
-        .when(is_step)
-        .then(step)
-        .when(name.str.contains(r"^(enumerate\(Data(Loader|Pipe)\)#|profkit\.loader#)"))
-        .then(name)
-        .otherwise(pl.format("profkit.loader#{}", name))
-    )
-
-
-def external_ids(trace: Trace, spans: pl.DataFrame) -> Ints:
-    """External id of each span, −1 for none: of an operator its own; of a runtime call that of the innermost operator
-    around it, 0 where there is none; of device work that of the call that launched it."""
-    category = spans["category"]
-    own, runtime = category.is_in(OPERATOR_CATEGORIES).to_numpy(), category.is_in(RUNTIME_CATEGORIES).to_numpy()
-    nearest = nearest_ancestor(spans["parent"], own)
-    external = np.full(len(own), -1, np.int64)
-    external[own] = np.flatnonzero(own) + 1
-    external[runtime] = nearest[runtime] + 1
-    external[spans["kind"].cast(pl.String).is_in(DEVICE_KINDS).to_numpy() & ~own] = 0
-    launch = trace.links.filter(pl.col("kind") == "launch")
-    external[launch["to_id"].to_numpy()] = external[launch["from_id"].to_numpy()]
-    return external
-
-
-def nearest_ancestor(parent: pl.Series, wanted: Bools) -> Ints:
-    """Row of the innermost span among `wanted` that encloses each row, −1 where none does. For all rows of a trace."""
-    up = parent.cast(pl.Int64).fill_null(-1).to_numpy()
-    at = up.copy()
-    rows = np.flatnonzero((at >= 0) & ~wanted[at])
-    while len(rows):
-        at[rows] = up[at[rows]]
-        rows = rows[(at[rows] >= 0) & ~wanted[at[rows]]]
-    return at
-
-
-def _device_tracks(trace: Trace) -> list[int]:
-    return trace.tracks.filter(pl.col("kind") == "device_stream")["id"].to_list()
 
 
 def span_events(trace: Trace, spans: pl.DataFrame, found: list[Address]) -> Iterator[pl.Series]:
@@ -274,6 +193,9 @@ def span_events(trace: Trace, spans: pl.DataFrame, found: list[Address]) -> Iter
         pl.col("args").cast(pl.String),
         stream(spans, found).alias("stream"),
         place(spans["track"], found).alias("place"),
+        json_text(spans["own_category"]).alias("own_category"),
+        json_text(spans["own_name"]).alias("own_name"),
+        json_text(spans["source"]).alias("source"),
     )
     zero = base_ns(trace)
     for piece in named.iter_slices(ROWS_PER_PIECE):
@@ -293,7 +215,15 @@ def _span_event(zero: int) -> pl.Expr:
         _labelled("Module Hierarchy", column("module")),
         column("python"),
         column("stream"),
-        pl.when(column("args") != "{}").then(column("args").str.slice(1).str.strip_suffix("}")),
+        _labelled("flops", column("flops")),
+        _labelled("source", column("source")),
+        _labelled("profkit category", column("own_category")),
+        _labelled("profkit name", column("own_name")),
+        pl.when(column("args") != "{}").then(
+            pl.when(column("own_category").is_null())
+            .then(column("args").str.slice(1).str.strip_suffix("}"))
+            .otherwise(_labelled("profkit args", column("args")))
+        ),
         separator=", ",
         ignore_nulls=True,
     )
@@ -342,27 +272,13 @@ def _each_word(words: pl.Series, written: Callable[[str], str | None]) -> pl.Ser
     return found.spread(pl.Series([written(word) for word in found.words], dtype=pl.String))
 
 
-def python_ids(spans: pl.DataFrame) -> pl.Series:
-    """Arguments that make a tree of Python frames, and number the modules among them by their names' last digits."""
-    kinds = Words(spans["kind"])
-    frames, modules = kinds.among("python", "module"), kinds.among("module")
-    if not frames.any():
-        return pl.Series([None], dtype=pl.String).new_from_index(0, spans.height)
-    parent = pl.Series(nearest_ancestor(spans["parent"], frames))
-    parent_id = pl.when(parent >= 0).then((parent + 1).cast(pl.String)).otherwise(pl.lit("null"))
-    number = pl.col("name").cast(pl.String).str.extract(r"_(\d+)$").fill_null("0")
-    ids = pl.format('"Python id": {}, "Python parent id": {}', pl.col("id") + 1, parent_id)
-    module = pl.format('{}, "Python module id": {}', ids, number)
-    chosen = pl.when(pl.Series(modules)).then(module).when(pl.Series(frames)).then(ids)
-    return spans.select(chosen).to_series()
-
-
 def stream(spans: pl.DataFrame, found: list[Address]) -> pl.Series:
-    """Device and stream of device work whose source gave no arguments: those of its track."""
-    texts = [f'"device": {at.pid}, "stream": {at.tid}' if at.on_device else None for at in found]
+    """Device and stream of device work whose source does not name them: those of its track."""
+    texts = [f'"device": {at.pid}, "stream": {at.tid}' if at.device is not None else None for at in found]
     of_track = pl.Series(texts, dtype=pl.String).gather(spans["track"])
     is_work = spans["kind"].cast(pl.String).is_in(DEVICE_KINDS)
-    return pl.select(pl.when(is_work & spans["args"].is_null()).then(of_track)).to_series()
+    says_itself = spans["args"].is_not_null() & spans["own_category"].is_null()
+    return pl.select(pl.when(is_work & ~says_itself).then(of_track)).to_series()
 
 
 def place(track: pl.Series, found: list[Address]) -> pl.Series:
@@ -399,7 +315,11 @@ def _device_arguments(device: str) -> str:
     """Device Type and Device Id of names such as `cpu`, `cuda:1`, `device7:0`."""
     kind, _, index = device.partition(":")
     number = _DEVICE_TYPES.get(kind, kind.removeprefix("device"))
-    return f'"Device Type": {number}, "Device Id": {index or -1}'
+    if number in _DEVICE_TYPES.values() or str(number).isdecimal():
+        return f'"Device Type": {number}, "Device Id": {index or -1}'
+    # A device or an allocator of XPlane: the nearest of torch's, and its own name for the way back.
+    nearest = (1, index) if device.startswith(_XPLANE_DEVICES) else (0, -1)
+    return f'"Device Type": {nearest[0]}, "Device Id": {nearest[1]}, "profkit device": {json.dumps(device)}'
 
 
 def flow_events(trace: Trace, found: list[Address]) -> Iterator[pl.Series]:

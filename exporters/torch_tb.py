@@ -1,5 +1,7 @@
 """Traces for the TensorBoard plugin torch-tb-profiler 0.4.3, rewritten so that it shows the right times.
 
+Traces of TensorFlow and JAX too: their operators by type, their steps, and any wait for input as a DataLoader's.
+
 The plugin was last released in 2023 and misreads what torch writes since 1.12: it drops every user annotation, so
 that waiting for the DataLoader counts as nothing; it does not know the runtime calls' categories, so that no kernel
 belongs to an operator; it counts steps again on the device's lanes; and it takes kernels of collectives for compute
@@ -16,8 +18,9 @@ import polars as pl
 
 from profkit.analysis.report import Report
 from profkit.trace.model import Run, Trace
+from profkit.trace.words import Words
 
-from . import chromejson
+from . import chromejson, kinetowords
 from .files import safe_name, traces_of
 
 # The only collectives the plugin knows, for each of these libraries; all others are shown as the nearest one.
@@ -62,7 +65,7 @@ def _events(trace: Trace) -> Iterator[pl.Series]:
 
 def rewritten(trace: Trace) -> pl.DataFrame:
     """The spans under the names and categories the plugin knows; the device's copies of annotations are left out."""
-    spans = chromejson.described(trace)
+    spans = kinetowords.described(trace)
     kind, name, category = pl.col("kind").cast(pl.String), pl.col("name"), pl.col("category")
     spans = spans.with_columns(
         pl.when(kind == "step")
@@ -74,10 +77,14 @@ def rewritten(trace: Trace) -> pl.DataFrame:
     )
     is_collective = (category == "user_annotation") & name.is_in(_COLLECTIVES)
     external = _with_collectives(trace, spans, spans.select(is_collective).to_series())
-    stays = (kind == "step") | is_collective
+    # The host's other spans of TensorFlow and JAX are no operators, and the plugin may pass them over; but without any
+    # operator or step it finds no beginning of the trace.
+    has_beginning = bool(Words(trace.spans["kind"]).among("op", "step").any())
+    is_foreign = pl.col("own_category").is_not_null() & (kind != "data_wait") & has_beginning
+    stays = (kind == "step") | is_collective | is_foreign
     return spans.with_columns(
         pl.Series("external", external),
-        pl.when(category.is_in(chromejson.RUNTIME_CATEGORIES))
+        pl.when(category.is_in(kinetowords.RUNTIME_CATEGORIES))
         .then(pl.lit("Runtime"))
         .when((category == "user_annotation") & ~stays)
         .then(pl.lit("cpu_op"))
@@ -93,12 +100,12 @@ def _loader_name(name: pl.Expr) -> pl.Expr:
     return pl.when(known).then(name).otherwise(pl.format("enumerate(DataLoader)#{}.__next__", bare))
 
 
-def _with_collectives(trace: Trace, spans: pl.DataFrame, is_collective: pl.Series) -> chromejson.Ints:
+def _with_collectives(trace: Trace, spans: pl.DataFrame, is_collective: pl.Series) -> kinetowords.Ints:
     """External ids, with those of a collective's kernels and of the calls that launched them set to its range's."""
     external = spans["external"].to_numpy().copy()
     launch = trace.links.filter(pl.col("kind") == "launch")
     calls, work = launch["from_id"].to_numpy(), launch["to_id"].to_numpy()
-    range_of_call = chromejson.nearest_ancestor(spans["parent"], is_collective.to_numpy())[calls]
+    range_of_call = kinetowords.nearest_ancestor(spans["parent"], is_collective.to_numpy())[calls]
     of_collective = spans["kind"].cast(pl.String).gather(work).to_numpy() == "collective"
     linked = np.flatnonzero(of_collective & (range_of_call >= 0))
     external[calls[linked]] = external[work[linked]] = range_of_call[linked] + 1

@@ -47,8 +47,9 @@ def layouts(trace: Trace) -> list[Layout]:
     planes = [_plane(device) for device in trace.tracks["device"].to_list()]
     listed = [str(facts.get("name")) for facts in trace.info.devices]
     names = dict.fromkeys([HOST, *planes, *(name for name in listed if name.startswith((_GPU, _TPU)))])
+    own_numbers = trace.tracks["tid"].to_list()
     return [
-        _layout(name, [at if plane == name else None for at, plane in zip(addresses, planes, strict=True)])
+        _layout(name, [at if plane == name else None for at, plane in zip(addresses, planes, strict=True)], own_numbers)
         for name in names
     ]
 
@@ -61,12 +62,15 @@ def _plane(device: str | None) -> str:
     return (_TPU if device.startswith("tpu") else _GPU) + (number[1] if number else "0")
 
 
-def _layout(name: str, addresses: list[chromejson.Address | None]) -> Layout:
-    distinct = list(dict.fromkeys(at for at in addresses if at is not None))
-    place: dict[chromejson.Address | None, int] = {at: line for line, at in enumerate(distinct)}
+def _layout(name: str, addresses: list[chromejson.Address | None], own_numbers: list[int | None]) -> Layout:
+    first: dict[chromejson.Address, int | None] = {}
+    for at, own in zip(addresses, own_numbers, strict=True):
+        if at is not None:
+            first.setdefault(at, own)
+    place: dict[chromejson.Address | None, int] = {at: line for line, at in enumerate(first)}
     lines, taken = [], set[int]()
-    for at in distinct:
-        number = at.tid
+    for at, own in first.items():
+        number = at.tid if own is None else own
         while number in taken:  # threads of two processes may have one number
             number += 1
         taken.add(number)

@@ -19,7 +19,7 @@ from profkit.trace.model import Trace
 from profkit.trace.schema import WORD
 from profkit.trace.words import Words
 
-from . import chromejson
+from . import kinetowords
 from .distinct import distinct
 from .xspace import STAT
 
@@ -146,7 +146,7 @@ def launches(spans: pl.DataFrame, columns: Columns) -> Iterator[pl.Series]:
 
 def origins(trace: Trace) -> pl.Series:
     """The operator that launched each piece of device work."""
-    external = chromejson.external_ids(trace, chromejson.described(trace))
+    external = kinetowords.external_ids(trace, kinetowords.described(trace))
     work = trace.spans["kind"].cast(pl.String).is_in(DEVICE_KINDS) & pl.Series(external > 0)
     operators = distinct(trace.spans["name"].gather(np.maximum(external - 1, 0)).set(~work, None))
     names = pl.Series([operator_name(word) for word in operators.words], dtype=WORD)
@@ -218,7 +218,7 @@ def _enclosing_operators(trace: Trace, event_names: pl.Series) -> pl.Series:
     """
     spans = trace.spans
     is_operator = Words(spans["kind"]).among("op")
-    around = chromejson.nearest_ancestor(spans["parent"], is_operator)
+    around = kinetowords.nearest_ancestor(spans["parent"], is_operator)
     row = pl.Series(np.where(is_operator, np.arange(len(around)), around))
     is_tensorflows = pl.Series(Words(spans["category"]).among("tf_op"))
     called = spans["name"].zip_with(~is_tensorflows, event_names)

@@ -13,44 +13,35 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from profkit.errors import UnreadableTrace
 from profkit.readers import jsonpieces
+from profkit.readers.kineto_columns import GROUP_OF, Group, integer, is_returned, no_columns, returned_columns
 from profkit.readers.kineto_events import (
     BROKEN,
-    Details,
     Event,
-    LaunchArgs,
     MemoryArgs,
     NameArgs,
-    OperatorArgs,
     arguments,
     decode_document,
     decode_events,
-    one_argument,
     repaired,
     salvage_events,
 )
 from profkit.readers.kineto_header import header_fields, header_of
 from profkit.trace.batch import NATIVE_FLOWS, NATIVE_MEMORY, Batch, NativeTrack, ReadContext
 from profkit.trace.schema import WORD
-from profkit.trace.vocabulary import categories_of
 
 Ints = npt.NDArray[np.int64]
-Group = Callable[[list[Event]], dict[str, pl.Series]]  # a group of categories, by the columns of its own
 
-OPERATOR_CATEGORIES = categories_of("op") | {"user_annotation"}
-RUNTIME_CATEGORIES = categories_of("runtime")
-DEVICE_CATEGORIES = categories_of("kernel", "memcpy", "memset", "sync")
 KERNEL_CATEGORIES = frozenset(("kernel", "Kernel"))
 BACKWARD_FLOWS = frozenset(("fwdbwd", "forward_backward"))
 
@@ -59,8 +50,6 @@ _JSON_BEGINS = re.compile(rb"\s*[{\[]([^\x00-\x08\x0e-\x1f]|$)")
 
 # No time of a training lies further from 1970, in microseconds; what does is damage.
 FURTHEST_US = 4e15
-
-_encode = msgspec.json.encode
 
 
 class KinetoReader:
@@ -87,6 +76,7 @@ class _Reading:
         self.path = path
         self.lanes = _Lanes()
         self.thread_names: dict[int, str] = {}
+        self.devices: dict[int, str] = {}
         self.process_names: dict[Any, str] = {}
         self.mended = False
         self.lost = 0
@@ -199,13 +189,20 @@ class _Reading:
             if not isinstance(args.name, str):
                 continue
             if event.name == "thread_name":
-                self.thread_names[self.lanes[event.pid, event.tid]] = args.name
+                lane = self.lanes[event.pid, event.tid]
+                self.thread_names[lane], self.devices[lane] = args.name, args.device or ""
             else:
-                self.process_names[_number(event.pid)] = args.name
+                self.process_names[integer(event.pid)] = args.name
 
     def _tracks(self) -> tuple[NativeTrack, ...]:
         return tuple(
-            NativeTrack(pid, tid, self.thread_names.get(lane, label), self.process_names.get(pid, ""))
+            NativeTrack(
+                pid,
+                tid,
+                self.thread_names.get(lane, label),
+                self.process_names.get(pid, ""),
+                self.devices.get(lane, ""),
+            )
             for lane, (pid, tid, label) in enumerate(self.lanes.native)
         )
 
@@ -213,8 +210,10 @@ class _Reading:
         """Columns of the spans, and how many had no usable time and were left out."""
         groups: dict[Group | None, list[Event]] = defaultdict(list)
         places: dict[Group | None, list[int]] = defaultdict(list)  # spans alike in time nest in the order of the file
+        groups_of: Mapping[str | None, Group | None] = {} if is_returned(events) else GROUP_OF
+        otherwise = no_columns if groups_of else returned_columns
         for place, event in enumerate(events):
-            group = _GROUP_OF.get(event.cat, _no_columns)
+            group = groups_of.get(event.cat, otherwise)
             groups[group].append(event)
             places[group].append(place)
         tables = [
@@ -247,7 +246,7 @@ class _Reading:
         columns = {
             "time_ns": nanoseconds([e.ts for e in events]),
             "track": [self.lanes[e.pid, e.tid] for e in events],
-            "device": [_device_name(a.device_type, a.device_id) for a in args],
+            "device": [a.device or _device_name(a.device_type, a.device_id) for a in args],
             "address": [_unsigned(a.address) for a in args],
             "bytes": [a.bytes for a in args],
             "allocated_bytes": [a.allocated for a in args],
@@ -274,7 +273,7 @@ class _Lanes(dict[tuple[Any, Any], int]):
 
     def __missing__(self, key: tuple[Any, Any]) -> int:
         pid, tid = key
-        number, thread = _number(pid), _number(tid)
+        number, thread = integer(pid), integer(tid)
         normal = (pid if number is None else number, tid if thread is None else thread)
         normal = (str(normal[0]), str(normal[1]))
         if normal not in self._numbers:
@@ -308,78 +307,6 @@ def _joined_halves(halves: list[Event]) -> list[Event]:
                 begun.dur = event.ts - begun.ts
                 joined.append(begun)
     return joined
-
-
-def _operator_columns(events: list[Event]) -> dict[str, pl.Series]:
-    args = arguments(events, OperatorArgs)
-    columns = {
-        "shapes": _texts([a.shapes for a in args]),
-        "dtypes": _texts([a.dtypes for a in args]),
-        "stack": [a.call_stack or None for a in args] if any(a.call_stack for a in args) else None,
-        "module": [a.module or None for a in args] if any(a.module for a in args) else None,
-        "args": _collective_details(events, args) if any(a.collective or a.kernel_backend for a in args) else None,
-    }
-    return {name: pl.Series(values, dtype=WORD) for name, values in columns.items() if values is not None}
-
-
-def _collective_details(events: list[Event], args: list[OperatorArgs]) -> list[str | None]:
-    return [
-        _details_as_json([one_argument(event.args, Details)])[0] if a.collective or a.kernel_backend else None
-        for event, a in zip(events, args, strict=True)
-    ]
-
-
-def _launch_columns(events: list[Event]) -> dict[str, pl.Series]:
-    return {"correlation": _integers([a.correlation for a in arguments(events, LaunchArgs)])}
-
-
-def _device_columns(events: list[Event]) -> dict[str, pl.Series]:
-    work = arguments(events, Details)
-    return {
-        "correlation": _integers([a.correlation for a in work]),
-        "bytes": _integers([_number(a.bytes) for a in work]),
-        "args": pl.Series(_details_as_json(work), dtype=WORD),
-    }
-
-
-def _no_columns(events: list[Event]) -> dict[str, pl.Series]:
-    """Of Python's frames and everything unknown nothing but name and time is kept."""
-    return {}
-
-
-_GROUP_OF: dict[str | None, Group | None] = {
-    **dict.fromkeys(OPERATOR_CATEGORIES, _operator_columns),
-    **dict.fromkeys(RUNTIME_CATEGORIES, _launch_columns),
-    **dict.fromkeys(DEVICE_CATEGORIES, _device_columns),
-    "Trace": None,  # the recording itself, which is no span
-}
-
-
-def _integers(values: list[int | None]) -> pl.Series:
-    """A column of integers; one that is too large becomes null."""
-    return pl.Series(values, dtype=pl.Int64, strict=False)
-
-
-def _texts(raws: list[msgspec.Raw]) -> list[str | None]:
-    """JSON fragments as text, None where there is none; taken together, for a character no JSON holds divides them."""
-    joined = b"\0".join(raws).decode("utf-8", "replace")
-    return [text or None for text in joined.split("\0")]
-
-
-def _details_as_json(work: list[Details]) -> list[str | None]:
-    """The arguments peers use, each a JSON object; None where there are none."""
-    for details in work:
-        details.correlation = details.bytes = None  # these have columns of their own
-    return [None if text == b"{}" else text.decode("utf-8", "replace") for text in map(_encode, work)]
-
-
-def _number(value: Any) -> int | None:
-    """An integer from 7, "7" or "stream 7"."""
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str) and (found := re.fullmatch(r"(?:stream )?(-?\d{1,18})", value.strip())):
-        return int(found[1])
-    return None
 
 
 def _has_time(event: Event) -> bool:

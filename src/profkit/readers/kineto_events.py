@@ -58,12 +58,30 @@ class MemoryArgs(msgspec.Struct, gc=False):
     device_id: int | None = msgspec.field(default=None, name="Device Id")
     allocated: int | None = msgspec.field(default=None, name="Total Allocated")
     reserved: int | None = msgspec.field(default=None, name="Total Reserved")
+    device: str | None = msgspec.field(default=None, name="profkit device")
 
 
 class NameArgs(msgspec.Struct, gc=False):
     """Of the event that names a thread or a process."""
 
     name: Any = None
+    device: str | None = msgspec.field(default=None, name="profkit device")
+
+
+class ReturnedArgs(msgspec.Struct, gc=False):
+    """Of a span that came from another format and was written by profkit: the words of its source."""
+
+    category: str | None = msgspec.field(default=None, name="profkit category")
+    own_name: str | None = msgspec.field(default=None, name="profkit name")
+    own_args: msgspec.Raw = msgspec.field(default=NONE, name="profkit args")
+    correlation: int | None = None
+    bytes: int | None = None
+    flops: int | None = None
+    shapes: msgspec.Raw = msgspec.field(default=NONE, name="Input Dims")
+    dtypes: msgspec.Raw = msgspec.field(default=NONE, name="Input type")
+    call_stack: str | None = msgspec.field(default=None, name="Call stack")
+    module: str | None = msgspec.field(default=None, name="Module Hierarchy")
+    source: str | None = None
 
 
 class Details(msgspec.Struct, gc=False, omit_defaults=True):
@@ -108,7 +126,7 @@ decode_document = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _raw_decode = json.JSONDecoder().raw_decode
 _list_decoders: dict[type[msgspec.Struct], Callable[[bytes], Any]] = {
     kind: msgspec.json.Decoder(list[kind]).decode  # type: ignore[valid-type]
-    for kind in (OperatorArgs, LaunchArgs, MemoryArgs, NameArgs, Details)
+    for kind in (OperatorArgs, LaunchArgs, MemoryArgs, NameArgs, ReturnedArgs, Details)
 }
 
 

@@ -17,7 +17,6 @@ def header_of(top: dict[str, Any]) -> NativeHeader:
     distributed = distributed if isinstance(distributed, dict) else {}
     own = fields.get("profkit")
     own = own if isinstance(own, dict) else {}
-    version = own.get("torch") or ""
     devices = fields.get("deviceProperties")
     return NativeHeader(
         zero_ns=_int(fields.get("baseTimeNanoseconds")) or 0,
@@ -25,18 +24,20 @@ def header_of(top: dict[str, Any]) -> NativeHeader:
         world_size=_int(distributed.get("world_size")),
         backend=str(distributed.get("backend") or ""),
         host=str(fields.get("host_name") or ""),
-        frameworks={"torch": str(version)} if version else {},
+        frameworks={name: str(own[name]) for name in _FRAMEWORKS if own.get(name)},
         devices=[_scalars(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else [],
         flags=_scalars({key: value for key, value in fields.items() if key in _FLAGS}),
     )
 
 
+_FRAMEWORKS = ("torch", "tensorflow", "keras", "jax")
 _FLAGS = frozenset(
     (
         *("schemaVersion", "displayTimeUnit", "trace_id"),
         *("record_shapes", "profile_memory", "with_stack", "with_flops", "with_modules"),
         *("cuda_runtime_version", "cuda_driver_version", "cupti_version"),
         *("hip_runtime_version", "hip_driver_version"),
+        *("host_tracer_level", "device_tracer_level", "python_tracer_level"),
     )
 )
 _HEADER_FIELDS = _FLAGS | {
