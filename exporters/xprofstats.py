@@ -69,6 +69,7 @@ def _name(name: str, category: str | None, module: str | None, kind: str) -> tup
 def operator_name(name: str) -> str:
     """`<scope>/<op>:<type>` of an operator of torch: `aten::conv2d` -> `aten/conv2d:conv2d`."""
     scope = _NO_SCOPE.sub("_", name.replace(_NODE, "autograd/evaluate_function/").replace("::", "/"))
+    scope = scope.strip("/") or "op"
     scope = scope if scope[:1].isalnum() else f"op{scope}"
     kind = re.sub(r"\W", "_", scope.rpartition("/")[2], flags=re.ASCII)
     kind = kind if kind[:1].isalpha() or kind[:1] == "_" else f"_{kind}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -72,4 +73,6 @@ def _port(process: subprocess.Popen[bytes]) -> int:
 
 def _answer(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=LIMIT_S) as response:
-        return json.load(response)
+        body = response.read()
+        # XProf packs its answers whether asked to or not.
+        return json.loads(gzip.decompress(body) if response.headers["Content-Encoding"] == "gzip" else body)

@@ -14,11 +14,15 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
+from profkit.analysis.breakdown import steps
+from profkit.analysis.columns import Columns
 from profkit.analysis.report import Report
 from profkit.analysis.summary import report
 from profkit.exporters.torch_tb import TorchTbExporter
+from profkit.trace.intervals import Intervals
 from profkit.trace.load import load
 from profkit.trace.model import Run, RunInfo, Trace
 from profkit.trace.schema import COUNTERS, STEPS, empty
@@ -28,6 +32,9 @@ from tests.live_tensorboard import tensorboard, until
 
 DLRM = "facebookresearch+param/dlrm_kineto_unpacked/worker0_step_12.1694128201545.pt.trace.json.gz"
 WAITING = {"slow": corpus.SLOW, "fast": corpus.FAST, "resnet": corpus.RESNET_0, "owlv2": corpus.OWLV2}
+TENSORFLOW = CORPUS.parent / "tensorflow"
+HERE = TENSORFLOW / "generated_here_tf221"
+JAX_ON_GPU = TENSORFLOW / "AMD-AGI_TraceLens/tests/traces/mi300/jax08_gemm/tw003.xplane.pb"
 DISCOVERED = re.compile(r"^(.*?)(\.\d+)?\.pt\.trace\.json(?:\.gz)?$")
 
 pytestmark = pytest.mark.filterwarnings("ignore::Warning")  # the plugin's own: it is of 2023
@@ -133,6 +140,49 @@ def test_a_running_tensorboard_shows_the_wait_for_data_in_its_overview(
             table = ask(f"{route}/operation/table?{query}")
             device = [row.get("device_self_duration", 0) for row in table["data"]]
             assert (max(device) > 0) == bool(ours.kernels)
+
+
+@needs_corpus
+@pytest.mark.parametrize(
+    "name", ["stall_exact_D20", "custom_loop_step_markers", "keras_fit_fixed_markers", "jax0.10.2_cpu_ipl"]
+)
+def test_the_plugin_measures_the_wait_for_data_of_tensorflow_and_jax(name: str, tmp_path: Path) -> None:
+    run = load(HERE / name / "vm.xplane.pb")
+    (path,) = TorchTbExporter().export(run, report(run), tmp_path)
+    data = understood(Path(path))
+    (trace,) = run.traces
+    number, start, end = steps(trace, Columns(trace))
+    waits = trace.spans.filter(pl.col("kind") == "data_wait")
+    begin, duration = (waits[name].to_numpy() for name in ("start_ns", "duration_ns"))
+    waited = Intervals.union(begin, begin + duration).covered(start, end)
+    measured = costs(data)
+    assert measured["DataLoader"] == pytest.approx(waited.mean() / 1e3, rel=1e-3)
+    assert measured["Total"] == pytest.approx((end - start).mean() / 1e3, rel=1e-3)
+    assert len(data.steps_costs) == len(number)
+
+
+@needs_corpus
+def test_operators_of_tensorflow_are_shown_by_their_types_and_its_memory_as_the_cpus(tmp_path: Path) -> None:
+    run = load(HERE / "custom_loop_step_markers" / "vm.xplane.pb")
+    (path,) = TorchTbExporter().export(run, report(run), tmp_path)
+    data = understood(Path(path))
+    (trace,) = run.traces
+    calls = dict(trace.spans.filter(pl.col("kind") == "op").group_by(pl.col("name").cast(pl.String)).len().rows())
+    shown = {op.name: op.calls for op in data.op_list_groupby_name if not op.name.startswith("enumerate(")}
+    assert shown == calls
+    records = data.memory_snapshot.memory_records
+    assert {record.device_name for record in records} == {"CPU"}
+    assert max(record.total_allocated for record in records) == report(run).memory.peak_bytes
+
+
+@needs_corpus
+def test_kernels_of_jax_are_shown_where_it_recorded_neither_steps_nor_operators(tmp_path: Path) -> None:
+    run = load(JAX_ON_GPU)
+    (path,) = TorchTbExporter().export(run, report(run), tmp_path)
+    data, measured = understood(Path(path)), costs(understood(Path(path)))
+    kernels = {operator.name for operator in report(run).kernels if operator.kind == "kernel"}
+    assert set(data.kernel_stat.index) == kernels
+    assert 0 < measured["Kernel"] < measured["Total"]
 
 
 def test_a_file_is_named_as_the_plugin_discovers_it(tmp_path: Path) -> None:
