@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,12 @@ def the_pinned_version() -> None:
 
 
 def a_run(*recorded: Trace, script: str = "made.py") -> Run:
-    return Run(
-        RunInfo(script=script),
-        empty(STEPS),
-        empty(COUNTERS),
-        None,
-        tuple((lambda trace=trace: trace) for trace in recorded),
-    )
+    windows = tuple(partial(_itself, trace) for trace in recorded)
+    return Run(RunInfo(script=script), empty(STEPS), empty(COUNTERS), None, windows)
+
+
+def _itself(trace: Trace) -> Trace:
+    return trace
 
 
 def exported(run: Run, folder: Path) -> list[Path]:

@@ -130,9 +130,8 @@ def test_a_gpu_has_the_time_of_its_operators_and_its_kernels_that_it_had(name: s
 
 
 def _device_us(found: dict[tuple[str, str, str], xprof_viewer.Row]) -> float:
-    return sum(
-        row["total_self_time"] for (where, kind, _), row in found.items() if where == "Device" and kind != "IDLE"
-    )
+    busy = (row for (where, kind, _), row in found.items() if where == "Device" and kind != "IDLE")
+    return float(sum(row["total_self_time"] for row in busy))
 
 
 def test_without_the_program_xprof_leaves_out_what_says_its_place_in_one_which_is_why_we_do_not(

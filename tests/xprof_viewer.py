@@ -25,7 +25,7 @@ class Overview:
 
     def mean(self, column: str) -> float:
         """Of one of the columns `deviceComputeTimeMs`, `hostComputeTimeMs`, `infeedTimeMs`, `stepTimeMs`, …"""
-        return sum(step[column] for step in self.steps) / len(self.steps)
+        return float(sum(step[column] for step in self.steps)) / len(self.steps)
 
 
 def ask(tool: str, *files: Path) -> Any:

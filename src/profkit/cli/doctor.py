@@ -36,6 +36,7 @@ PERF_FOR_USERS = 2  # kernel.perf_event_paranoid up to which anybody may count e
 BESIDE = {  # tool -> distributions it comes in, exporter whose files it opens
     "Perfetto": (("perfetto",), "chrome", "; so does ui.perfetto.dev, without installation"),
     "torch-tb-profiler": (("torch-tb-profiler",), "torch_tb", ""),
+    "XProf": (("xprof",), "xprof", ""),
     "HTA": (("traceinsight", "HolisticTraceAnalysis"), "chrome", ""),
 }
 _ASK_TORCH = """
