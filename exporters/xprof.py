@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, groupby
 from pathlib import Path
+from typing import Any
 
 from profkit.analysis.report import Report
 from profkit.readers.xplane_messages import ProfileOptions
@@ -104,12 +105,18 @@ def _planes(trace: Trace) -> Iterator[xspace.Plane]:
 def _facts(info: TraceInfo, device: int | None) -> Iterator[tuple[str, int | str]]:
     """What the trace knows of a device, under the names that TensorFlow's profiler gives it."""
     for facts in (facts for facts in info.devices if device is not None and facts.get("id") == device):
-        known = {_CAPABILITIES.get(name, name): value for name, value in facts.items()}
-        known.setdefault("device_type_string", facts.get("name"))
-        known.setdefault("device_vendor", "AMD" if _AMD.search(str(facts.get("name"))) else "Nvidia")
+        own = facts if facts.keys() & set(_FACTS) else _of_torch(facts)
         for name in _FACTS:
-            if isinstance(value := known.get(name), int | str):
+            value = own.get(name)
+            if isinstance(value, str) or (isinstance(value, int) and value >= 0):
                 yield name, value
+
+
+def _of_torch(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts from torch's properties of a device, and its vendor, by which XProf chooses what to call it."""
+    name = str(properties.get("name") or "")
+    facts = {ours: properties.get(theirs) for theirs, ours in _CAPABILITIES.items()}
+    return facts | {"device_type_string": name, "device_vendor": "AMD" if _AMD.search(name) else "Nvidia"}
 
 
 def _environment(trace: Trace) -> xspace.Plane:
@@ -117,8 +124,8 @@ def _environment(trace: Trace) -> xspace.Plane:
     plane = xspace.Plane("Task Environment")
     plane.say("profile_start_time", xprofevents.zero_ns(trace))
     plane.say("profile_stop_time", xprofevents.end_ns(trace))
-    native = trace.info.native
-    levels = {name: native[name] for name in ProfileOptions.DESCRIPTOR.fields_by_name if name in native}
+    found = ((name, trace.info.native.get(name)) for name in ProfileOptions.DESCRIPTOR.fields_by_name)
+    levels = {name: level for name, level in found if isinstance(level, int) and 0 <= level < 2**32}
     if levels:
         plane.say("profile_options", ProfileOptions(**levels).SerializeToString())
     return plane

@@ -29,14 +29,12 @@ from profkit.trace.model import Trace
 from profkit.trace.schema import WORD
 
 from . import xprofstats
-from .xprofplanes import Layout, layouts
+from .xprofplanes import STEPS_LINE, WAITS_LINE, Layout, layouts
 from .xspace import STAT, Line
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-STEPS_LINE = Line(-559_038_737, "Steps")
-WAITS_LINE = Line(1 << 40, "Waiting for input")
 WAIT_ON_DEVICE = "MemcpyHtoD (waiting for input)"
 FIRST_MADE_UP_CORRELATION = 1 << 40
 
@@ -67,12 +65,16 @@ def contents(trace: Trace) -> list[Content]:
 
 
 def _content(trace: Trace, layout: Layout, parts: list[pl.DataFrame], extra: dict[Line, pl.DataFrame]) -> Content:
+    """A plane's own lines and, where a device worked, the extra ones in the place of older ones of their kind."""
     lines = list(layout.lines)
     if layout.device is not None and parts[0].height:
         for line, events in extra.items():
             if events.height:
-                parts.append(events.with_columns(line=pl.lit(len(lines), pl.Int64)))
-                lines.append(line)
+                numbers = [own.number for own in lines]
+                place = numbers.index(line.number) if line.number in numbers else len(lines)
+                lines[place:] = [line, *lines[place + 1 :]]
+                older = pl.col("line") == place
+                parts = [*(part.filter(~older) for part in parts), events.with_columns(line=pl.lit(place, pl.Int64))]
     events = pl.concat(parts, how="diagonal").with_columns(pl.col("start_ns") - zero_ns(trace))
     return Content(layout.name, layout.device, lines, events)
 

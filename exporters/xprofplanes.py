@@ -22,6 +22,8 @@ Ints = npt.NDArray[np.int64]
 HOST = "/host:CPU"
 _GPU, _TPU = "/device:GPU:", "/device:TPU:"
 _NUMBER = re.compile(r":(\d+)$")
+STEPS_LINE = Line(-559_038_737, "Steps")  # by its number, kThreadIdStepInfo, XProf knows it
+WAITS_LINE = Line(1 << 40, "Waiting for input")
 # Lines of a GPU that its work does not lie on, and those that are named already as readers expect.
 _NAMED = ("Stream", "XLA", "Steps", "Framework", "TensorFlow", "Async", "Source")
 
@@ -82,5 +84,5 @@ def _layout(name: str, addresses: list[chromejson.Address | None], own_numbers: 
 
 def _line_name(plane: str, at: chromejson.Address) -> str:
     """Readers know a GPU's streams by how their names begin."""
-    bare = plane.startswith(_GPU) and not at.name.startswith(_NAMED)
+    bare = plane.startswith(_GPU) and not at.name.startswith((*_NAMED, WAITS_LINE.name))
     return f"Stream #{at.tid} ({at.name})" if bare else at.name

@@ -46,9 +46,9 @@ _REPLACED = ("marker", "_r", "step_num", "_ipl_stage_name", "_ipl_stage_cat", *_
 def names(spans: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     """Name of each event, and what viewers show in its place, empty where that is the name."""
     keys = ["name", "category", "module", "kind"]
-    distinct = spans.select(keys).unique()
-    made = [_name(*row) for row in distinct.select(pl.col(keys).cast(pl.String)).iter_rows()]
-    named = distinct.with_columns(
+    kinds = spans.select(keys).unique()
+    made = [_name(*row) for row in kinds.select(pl.col(keys).cast(pl.String)).iter_rows()]
+    named = kinds.with_columns(
         pl.Series("event", [name for name, _ in made], dtype=WORD),
         pl.Series("display_name", [shown for _, shown in made], dtype=WORD),
     )

@@ -54,8 +54,8 @@ class Plane:
 
     def say(self, name: str, value: int | str | bytes) -> None:
         """Add a statistic of the plane itself."""
-        fields = {int: "uint64_value", str: "str_value", bytes: "bytes_value"}
-        self._message.stats.add(metadata_id=self._word(name), **{fields[type(value)]: value})
+        field = "str_value" if isinstance(value, str) else "uint64_value" if isinstance(value, int) else "bytes_value"
+        self._message.stats.add(metadata_id=self._word(name), **{field: value})
 
     def add_lines(self, lines: Sequence[Line], events: pl.DataFrame) -> None:
         """Add lines with their events, whose column `line` counts `lines` from 0. Called once.

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from profkit.analysis.breakdown import breakdown
 from profkit.analysis.summary import report
 from profkit.exporters.xprof import XProfExporter
+from profkit.exporters.xspace import STAT, Line, Plane, encoded
 from profkit.readers.xplane_messages import XSpace
 from profkit.trace.load import load
 from profkit.trace.model import Run, RunInfo, Trace
@@ -390,6 +391,31 @@ def test_two_windows_are_two_runs_and_two_ranks_are_two_machines_of_one(tmp_path
     page = xprof_viewer.ask("overview_page", *paths[:2])
     assert page[2]["p"]["host_count"] == "2"
     assert [row["stepTimeMs"] for row in xprof_viewer.rows(page[1])] == pytest.approx([10] * 4)
+
+
+def test_what_was_exported_before_is_exported_alike(tmp_path: Path) -> None:
+    first = written(steps_on_gpu(4), tmp_path)
+    (second,) = exported(load(first), tmp_path / "plugins")
+    found = [xprof_viewer.overview(file) for file in (first, second)]
+    assert (found[0].steps, found[0].verdict) == (found[1].steps, found[1].verdict)
+    before, after = (xprof_viewer.operators(file) for file in (first, second))
+    assert before["Device", "IDLE", "IDLE"]["total_time"] == after["Device", "IDLE", "IDLE"]["total_time"]
+
+
+def test_keras_own_markers_are_steps_that_xprof_knows(tmp_path: Path) -> None:
+    """Without `_r`, XProf takes them for none (keras 3.15): "No step marker observed"."""
+    rows: list[tuple[Any, ...]] = [(0, "Profiled batch", "", n * 10_000_000, 9_000_000, n) for n in range(4)]
+    rows += [(0, "model/dense:MatMul", "", n * 10_000_000 + 1_000_000, 5_000_000, None) for n in range(4)]
+    columns = ["line", "name", "display_name", "start_ns", "duration_ns", f"{STAT}step_num"]
+    plane = Plane("/host:CPU")
+    plane.add_lines([Line(1, "python")], pl.DataFrame(rows, schema=columns, orient="row"))
+    original = tmp_path / "keras" / "here.xplane.pb"
+    original.parent.mkdir()
+    original.write_bytes(encoded([plane], "here"))
+    assert xprof_viewer.overview(original).steps == []
+    found = xprof_viewer.overview(*exported(load(original), tmp_path))
+    assert [step["stepnum"] for step in found.steps] == ["train 0", "train 1", "train 2", "train 3"]
+    assert [step["hostComputeTimeMs"] for step in found.steps] == pytest.approx([5] * 4)
 
 
 @needs_corpus

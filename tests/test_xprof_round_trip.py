@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from profkit.analysis.breakdown import breakdown
 from profkit.analysis.summary import report
 from profkit.exporters.xprof import XProfExporter
 from profkit.readers.xplane_messages import XSpace
@@ -91,6 +92,16 @@ def test_work_of_jax_that_xprof_could_not_follow_is_back_in_its_step(name: str, 
     assert found == lost
     rest = [(b, a) for step, (b, a) in enumerate(zip(before, after, strict=True), start=1) if step not in lost]
     assert all(b - 0.2 < a <= b for b, a in rest)
+
+
+def test_steps_that_xprof_loses_in_a_loop_of_tensorflow_are_found(both: Any) -> None:
+    """With `steps_per_execution=4`, XProf takes the loop for the root and measures no step (openxla/xprof 2.24.2)."""
+    original, ours = both(HERE.format("keras_fit_steps_per_execution4"))
+    assert xprof_viewer.overview(original).steps == []
+    (trace,) = load(original).traces
+    found = times(ours, "stepTimeMs")
+    assert found == pytest.approx(breakdown(trace).duration[1:-1] / 1e6, abs=1e-4)
+    assert len(found) == 14
 
 
 @pytest.mark.parametrize("name", ON_CPU | JAX_ON_CPU)
