@@ -105,7 +105,7 @@ def _planes(trace: Trace) -> Iterator[xspace.Plane]:
 def _facts(info: TraceInfo, device: int | None) -> Iterator[tuple[str, int | str]]:
     """What the trace knows of a device, under the names that TensorFlow's profiler gives it."""
     for facts in (facts for facts in info.devices if device is not None and facts.get("id") == device):
-        own = facts if facts.keys() & set(_FACTS) else _of_torch(facts)
+        own = facts if str(facts.get("name")).startswith("/device:") or facts.keys() & set(_FACTS) else _of_torch(facts)
         for name in _FACTS:
             value = own.get(name)
             if isinstance(value, str) or (isinstance(value, int) and value >= 0):

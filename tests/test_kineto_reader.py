@@ -72,6 +72,25 @@ def test_argument_values_never_enter_a_trace(tmp_path: Path) -> None:
     assert "secret" not in everything
 
 
+def test_the_words_of_a_trace_that_profkit_wrote_for_another_source_come_back(tmp_path: Path) -> None:
+    wait_args = {"profkit category": "tf_data_wait", "profkit name": "IteratorGetNextOp::DoCompute"}
+    events = [
+        span("Conv2D", "cpu_op", 0, 10, args={"profkit category": "tf_op", "Module Hierarchy": "model/conv"}),
+        span("profkit.loader#IteratorGetNextOp::DoCompute", "user_annotation", 20, 5, args=wait_args),
+        span(
+            "Iterator::Map", "user_annotation", 30, 5, args={"profkit category": "tf_data", "profkit args": {"id": 7}}
+        ),
+        span("main", "python_function", 40, 5, args={"profkit category": "python", "correlation": "odd"}),
+    ]
+    spans = traced(tmp_path, events).spans.select(pl.col("name", "category", "kind", "module", "args").cast(pl.String))
+    assert spans.rows() == [
+        ("Conv2D", "tf_op", "op", "model/conv", None),
+        ("IteratorGetNextOp::DoCompute", "tf_data_wait", "data_wait", None, None),
+        ("Iterator::Map", "tf_data", "data_work", None, '{"id": 7}'),
+        ("main", "python_function", "python", None, None),  # odd arguments lose only themselves
+    ]
+
+
 def test_device_work_belongs_to_the_step_that_launched_it(tmp_path: Path) -> None:
     events = [step(0, 0, 50), step(1, 50, 50), launch(1, 45, 2), kernel("late", 1, 60, 30)]
     trace = traced(tmp_path, events)
