@@ -124,7 +124,7 @@ def test_a_stalled_gpu_training_is_called_input_bound_with_the_times_of_our_own_
     assert [step["stepTimeMs"] for step in found.steps] == pytest.approx(ours.duration[inner] / 1e6)
     # A kernel that runs across the end of a step is, to XProf, none of the next one's.
     assert [step["infeedTimeMs"] for step in found.steps] == pytest.approx(ours.exposed_ns[inner] / 1e6, abs=0.3)
-    work = (ours.time_ns["compute"] + ours.time_ns["communication"] + ours.time_ns["copy"])[inner] / 1e6
+    work = (ours.time_ns["compute"] + ours.time_ns["copy"])[inner] / 1e6  # it takes torch's copies for compute
     assert [step["deviceComputeTimeMs"] for step in found.steps] == pytest.approx(work, abs=0.5)
     share = 100 * ours.exposed_ns[inner].sum() / ours.duration[inner].sum()
     assert 100 * found.mean("infeedTimeMs") / found.mean("stepTimeMs") == pytest.approx(share, abs=0.2)
@@ -217,6 +217,34 @@ def test_a_step_on_a_gpu_is_divided_into_exposed_wait_device_work_and_the_rest(t
         assert (step["stepTimeMs"], step["infeedTimeMs"], step["deviceComputeTimeMs"], step["otherTimeMs"]) == (
             pytest.approx((10, 2, 5, 3))
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "category", "column"),
+    [
+        ("ncclDevKernel_AllReduce_Sum_f32_RING_LL(ncclDevKernelArgsStorage<4096ul>)", "kernel", "deviceCollectives"),
+        ("Memcpy HtoD (Pageable -> Device)", "gpu_memcpy", "deviceCompute"),
+        ("Memset (Device)", "gpu_memset", "deviceCompute"),
+    ],
+)
+def test_collectives_are_a_class_of_their_own_and_copies_are_compute(
+    name: str, category: str, column: str, tmp_path: Path
+) -> None:
+    events = steps_on_gpu(4)
+    for step in range(4):
+        at = 1_000 + step * 10 * MS
+        work = traces.kernel(name, step + 201, at + 4 * MS, MS)
+        events += [traces.launch(step + 201, at + 4 * MS - 100, 10), {**work, "cat": category}]
+    found = xprof_viewer.overview(written(events, tmp_path))
+    expected = {"deviceCompute": 5.0, "deviceCollectives": 0.0} | {column: 1.0 if "Coll" in column else 6.0}
+    for shown in found.steps:
+        assert {key: shown[f"{key}TimeMs"] for key in expected} == pytest.approx(expected)
+
+
+def test_a_step_in_which_a_gpu_computes_nothing_is_none_to_xprof(tmp_path: Path) -> None:
+    events = [event for event in steps_on_gpu(4) if event["args"].get("correlation") not in (3, 103)]
+    found = xprof_viewer.overview(written(events, tmp_path))
+    assert [step["stepnum"] for step in found.steps] == ["0", "1", "3"]
 
 
 def test_without_its_line_on_the_device_no_wait_counts_which_is_why_it_is_shown_as_a_copy(tmp_path: Path) -> None:

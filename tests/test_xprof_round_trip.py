@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from profkit.analysis.breakdown import breakdown
@@ -111,6 +112,17 @@ def test_statistics_of_operators_are_what_they_were(name: str, both: Any) -> Non
     for key, row in before.items():
         for column in ("occurrences", "total_time", "total_self_time"):
             assert after[key][column] == pytest.approx(row[column], rel=1e-3, abs=0.1), key
+
+
+def test_xprof_takes_an_allocation_of_tensorflows_operator_for_one_more_call(both: Any) -> None:
+    original, ours = both(ON_CPU["custom_loop_step_markers"])
+    (trace,) = load(original).traces
+    pool = trace.spans.filter(
+        (pl.col("name") == "_MklNativeMaxPool") & pl.col("module").cast(pl.String).str.ends_with("_1/MaxPool2d")
+    )
+    key = ("Host", "_MklNativeMaxPool", "sequential_1/max_pooling2d_1/MaxPool2d")
+    assert pool.height == 20
+    assert [xprof_viewer.operators(file)[key]["occurrences"] for file in (original, ours)] == [40, 40]
 
 
 @pytest.mark.parametrize("name", EVERY)
