@@ -11,7 +11,7 @@ from typing import BinaryIO
 from profkit.errors import ExportError
 from profkit.trace.model import Run, Trace
 
-_ENDINGS = re.compile(r"(\.pt)?(\.trace)?\.(json|py|pb)(\.gz)?$")
+_ENDINGS = re.compile(r"(\.pt)?(\.trace|\.xplane)?\.(json|py|pb)(\.gz)?$")
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
