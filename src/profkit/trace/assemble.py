@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from profkit.errors import UnreadableTrace
-from profkit.trace import vocabulary
+from profkit.trace import spanclasses, vocabulary
 from profkit.trace.batch import (
     NATIVE_FLOWS,
     NATIVE_MEMORY,
@@ -54,7 +54,9 @@ def assemble(batches: Iterable[Batch], context: ReadContext, source: str, profki
     on_host = steps_home is not None and not rows.device_track[steps_home]
     training_thread = steps_home if on_host else _training_thread(rows)
     links = _links(launches, backward)
-    table = _span_table(rows, nested, step, _phases(rows, backward))
+    scopes = spanclasses.Scopes(rows.spans)
+    phases = _phases(rows, backward, scopes)
+    table = _span_table(rows, nested, step, phases, _classes(rows, scopes, dict(phases)["optimizer"], launches))
     info = TraceInfo(
         profkit=profkit,
         source=source,
@@ -126,10 +128,10 @@ def _kinds(spans: pl.DataFrame) -> pl.DataFrame:
     pairs = spans.select("name", "category").unique()
     names, categories = pairs["name"].to_list(), pairs["category"].to_list()
     kinds = [vocabulary.kind(category, name) for name, category in zip(names, categories, strict=True)]
-    classes = [vocabulary.class_of(kind, name) for kind, name in zip(kinds, names, strict=True)]
+    classes = [vocabulary.class_of(*each) for each in zip(kinds, categories, names, strict=True)]
     return pairs.with_columns(
         pl.Series("kind", kinds, dtype=WORD),
-        pl.Series("op_class", classes, dtype=WORD),
+        pl.Series("op_class", spanclasses.numbers(classes), dtype=pl.Int64),
         pl.Series("on_device", [vocabulary.is_device_work(c) for c in categories], dtype=pl.Boolean),
     )
 
@@ -279,7 +281,7 @@ def _training_thread(rows: _Rows) -> int | None:
     return None
 
 
-def _phases(rows: _Rows, backward: tuple[Ints, Ints]) -> list[tuple[str, Bools]]:
+def _phases(rows: _Rows, backward: tuple[Ints, Ints], scopes: spanclasses.Scopes) -> list[tuple[str, Bools]]:
     """Which rows are proven to belong to a phase, later ones winning over earlier ones."""
     forward_row, backward_row = backward
     forward = np.zeros(len(rows.start), np.bool_)
@@ -292,10 +294,19 @@ def _phases(rows: _Rows, backward: tuple[Ints, Ints]) -> list[tuple[str, Bools]]
     in_backward[backward_row] = True
     return [
         ("forward", rows.inside(forward)),
-        ("backward", rows.inside(in_backward)),
-        ("optimizer", rows.inside(by_name("Optimizer."))),
+        ("backward", rows.inside(in_backward) | scopes.backward),
+        ("optimizer", rows.inside(by_name("Optimizer.")) | scopes.optimizer),
         ("data", rows.inside(rows.is_wait)),
     ]
+
+
+def _classes(rows: _Rows, scopes: spanclasses.Scopes, in_optimizer: Bools, launches: tuple[Ints, Ints]) -> pl.Series:
+    """The operator class of each row, by its name and by where it ran."""
+    classes = spanclasses.in_scope(rows.spans["op_class"].to_numpy(), scopes.op_class)
+    classes = spanclasses.in_optimizer(classes, in_optimizer & rows.kinds("op"))
+    launching, launched = launches
+    kernels = rows.kinds("kernel")[launched]
+    return spanclasses.words(spanclasses.of_kernels(classes, rows.parent, launching[kernels], launched[kernels]))
 
 
 def _links(launches: tuple[Ints, Ints], backward: tuple[Ints, Ints]) -> pl.DataFrame:
@@ -306,7 +317,9 @@ def _links(launches: tuple[Ints, Ints], backward: tuple[Ints, Ints]) -> pl.DataF
     return pl.concat(parts)
 
 
-def _span_table(rows: _Rows, nested: Nested, step: Ints, phases: list[tuple[str, Bools]]) -> pl.DataFrame:
+def _span_table(
+    rows: _Rows, nested: Nested, step: Ints, phases: list[tuple[str, Bools]], classes: pl.Series
+) -> pl.DataFrame:
     count = len(rows.start)
     phase_code = np.zeros(count, np.uint32)
     for code, (_, mask) in enumerate(phases, start=1):
@@ -322,6 +335,7 @@ def _span_table(rows: _Rows, nested: Nested, step: Ints, phases: list[tuple[str,
         pl.Series("self_ns", nested.self_time),
         _nullable("step", step, pl.Int32),
         words.gather(phase_code).alias("phase"),
+        classes,
     ).select(
         pl.col(name) if name in (*rows.spans.columns, *_COMPUTED) else pl.lit(None, dtype=dtype).alias(name)
         for name, dtype in SPANS.items()

@@ -1,4 +1,4 @@
-"""From a source's words to the trace's vocabulary: what kind of span, which class of operator.
+"""From a source's words to the trace's vocabulary: what kind of span, and whose names `opclasses` has to know.
 
 A kind follows from the source's category and the span's name, so that each distinct pair is looked at once.
 """
@@ -6,6 +6,8 @@ A kind follows from the source's category and the span's name, so that each dist
 from __future__ import annotations
 
 import re
+
+from profkit.trace import opclasses
 
 # Category of an event -> kind. A category missing here is an annotation: shown, but nothing is claimed of it.
 _KIND_OF_CATEGORY = {
@@ -86,64 +88,22 @@ def is_device_work(category: str | None) -> bool:
     return category in _DEVICE_CATEGORIES
 
 
-def class_of(kind_: str, name: str) -> str | None:
-    """The operator class of a span of this kind and name, or None."""
-    if kind_ in ("op", "annotation", "collective"):
-        return "communication" if kind_ == "collective" else op_class(name)
-    return {"memcpy": "copy", "memset": "copy", "sync": "sync"}.get(kind_)
+def class_of(kind_: str, category: str | None, name: str) -> str | None:
+    """The operator class of a span of this kind, category and name, or None; other programs' ranges have none."""
+    if kind_ == "op":
+        return _CLASS_IN.get(category or "", opclasses.torch_class)(name)
+    if kind_ == "kernel":
+        return opclasses.kernel_class(name)
+    if kind_ == "annotation":
+        return opclasses.torch_class(name) if name.startswith(opclasses.TORCH_RANGES) else None
+    return _CLASS_OF_KIND.get(kind_)
+
+
+_CLASS_IN = {"tf_op": opclasses.tensorflow_class, "xla_op": opclasses.xla_class}
+_CLASS_OF_KIND = {"collective": "communication", "memcpy": "copy", "memset": "copy", "sync": "sync"}
 
 
 def step_number(name: str) -> int | None:
     """The number in the name of a step's range, as in `ProfilerStep#12`."""
     found = _STEP.match(name)
     return int(found[1]) if found else None
-
-
-# Canonical operator classes; the first pattern that matches decides. Patterns look at the bare name: without
-# namespace, trailing underscore and `_backward`. docs/definitions.md shows this table to users.
-_OP_CLASSES = tuple(
-    (op_class, re.compile(pattern))
-    for op_class, pattern in (
-        ("communication", r"^(gloo|nccl|mpi|c10d|_c10d_functional|record_param_comms)"),
-        ("attention", r"attention|sdpa|flash_attn|_efficient_attention"),
-        ("optimizer", r"^(Optimizer\.|_fused_(adam|adamw|sgd|adagrad)|_foreach_)"),
-        ("conv", r"conv(?!ert)|depthwise|im2col|col2im"),
-        ("matmul", r"(^|_)(addmm|mm|bmm|baddbmm|matmul|linear|addmv|mv|dot|einsum|gemm|addbmm|outer|ger)(_|$)"),
-        ("norm", r"norm"),
-        ("pool", r"pool"),
-        ("embedding", r"embedding"),
-        ("loss", r"loss|cross_entropy|nll|kl_div"),
-        ("softmax", r"softmax|logsumexp"),
-        ("copy", r"^(copy|to|_to_copy|clone|contiguous|pin_memory|cat|stack|_cat|concat)$|^copy"),
-        ("view", r"^(view|reshape|_reshape_alias|_unsafe_view|as_strided|transpose|t|permute|expand|expand_as|"
-                 r"squeeze|unsqueeze|flatten|unflatten|slice|select|narrow|chunk|split|unbind|detach|alias|"
-                 r"view_as|unfold|resize|movedim)$"),
-        ("create", r"^(empty|zeros|ones|full|arange|tensor|scalar_tensor|new_|rand|normal|uniform|bernoulli|"
-                   r"random|fill|zero|lift_fresh|eye|linspace)"),
-        ("dropout", r"dropout"),
-        ("index", r"index|gather|scatter|masked|where|take|nonzero|topk|sort|argmax|argmin|one_hot|unique"),
-        ("reduce", r"^(sum|mean|max|min|amax|amin|prod|std|var|any|all|cumsum|argmax|logsumexp|aminmax)"),
-        ("elementwise", r"^(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|abs|neg|relu|gelu|silu|sigmoid|tanh|threshold|"
-                        r"clamp|lerp|addcmul|addcdiv|eq|ne|lt|le|gt|ge|logical|bitwise|hardtanh|leaky_relu|elu|"
-                        r"sin|cos|erf|floor|ceil|round|reciprocal|maximum|minimum|sign|square|mish|softplus|"
-                        r"hardswish|hardsigmoid|is|rsub|true_divide)(_|$)"),
-        ("sync", r"^(item|_local_scalar_dense|is_nonzero)$"),
-    )
-)  # fmt: skip
-
-_NODE = re.compile(r"^(autograd::engine::evaluate_function: )?(\w+?)Backward\d*$")
-_SNAKE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-def op_class(name: str) -> str | None:
-    """The canonical class of an operator by its name, or None. `aten::conv2d`, `ConvolutionBackward0` -> conv."""
-    if node := _NODE.match(name):
-        bare = _SNAKE.sub("_", node[2]).lower()
-    elif name.startswith(("Optimizer.", "gloo:", "nccl:", "mpi:", "c10d::", "_c10d_functional::")):
-        bare = name
-    else:
-        bare = name.rpartition("::")[2].rstrip("_").removesuffix("_backward")
-    for op_class_, pattern in _OP_CLASSES:
-        if pattern.search(bare):
-            return op_class_
-    return None
