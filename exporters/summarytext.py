@@ -17,6 +17,7 @@ def summary_markdown(report: Report) -> str:
         [f"**→ {_escaped(finding.remedy)}** {_gain(finding)}" for finding in report.findings],
         [f"{report.steps:,} steps; the verdict rests on {_escaped(report.measured_on)}."],
         _breakdown(report),
+        _classes(report),
         _operators(report),
         _memory(report),
         _overhead(report),
@@ -42,6 +43,26 @@ def _breakdown(report: Report) -> list[str]:
         if time_ns
     ]
     return ["### Where the time went", _table(("", "per step", "share"), rows)]
+
+
+def _classes(report: Report) -> list[str]:
+    """Time by class of operator, and the share of it without one."""
+    if not report.operator_classes:
+        return []
+    has_device = report.unclassified_device_share is not None
+    rows = [
+        (row.op_class or "no class", f"{row.calls:,}", duration(row.self_ns), _share(row.self_share))
+        + ((duration(row.device_ns), _share(row.device_share)) if has_device else ())
+        for row in report.operator_classes
+    ]
+    header = ("class", "calls", "self", "share", *(("device", "share of device") if has_device else ()))
+    shares = {"self time": report.unclassified_share, "device time": report.unclassified_device_share}
+    without = [f"{percent(share)} of {what}" for what, share in shares.items() if share is not None]
+    return ["### Operators by class", f"Without a class: {' and '.join(without)}.", _table(header, rows)]
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else percent(share)
 
 
 def _operators(report: Report) -> list[str]:

@@ -32,13 +32,19 @@ def operators(trace: Trace, columns: Columns | None = None) -> tuple[list[Operat
 
 
 def kernels(trace: Trace, columns: Columns | None = None) -> list[Operator]:
-    """Device work by name, the largest total first; a kernel has no children, so that self time is its total."""
+    """Device work by name, the largest total first; a kernel has no children, so that self time is its total.
+
+    Of several classes a name has that of the largest time.
+    """
     columns = columns or Columns(trace)
     rows = np.flatnonzero(columns.device_work)
     table = trace.spans.select("name", "op_class", "kind", "duration_ns")[rows]
     grouped = (
-        table.group_by("name", maintain_order=True)
-        .agg(pl.len().alias("calls"), pl.sum("duration_ns"), pl.first("op_class", "kind"))
+        table.group_by("name", "op_class", maintain_order=True)
+        .agg(pl.len().alias("calls"), pl.sum("duration_ns"), pl.first("kind"))
+        .sort("duration_ns", descending=True, maintain_order=True)
+        .group_by("name", maintain_order=True)
+        .agg(pl.sum("calls", "duration_ns"), pl.first("op_class", "kind"))
         .sort("duration_ns", descending=True, maintain_order=True)
     )
     return [
@@ -73,15 +79,19 @@ def _outermost_of_name(trace: Trace, columns: Columns, rows: Ints) -> npt.NDArra
 
 
 def _grouped(table: pl.DataFrame, keys: list[str]) -> list[Operator]:
+    """One row per key; of several classes that of the largest self time, as an addition may be the optimizer's too."""
     grouped = (
-        table.group_by(keys, maintain_order=True)
+        table.group_by(*keys, "op_class", maintain_order=True)
         .agg(
             pl.len().alias("calls"),
             pl.col("total_ns").filter("outermost").sum(),
             pl.sum("self_ns"),
             pl.col("device_ns").filter("outermost").sum(),
-            pl.first("op_class", "kind"),
+            pl.first("kind"),
         )
+        .sort("self_ns", descending=True, maintain_order=True)
+        .group_by(keys, maintain_order=True)
+        .agg(pl.sum("calls", "total_ns", "self_ns", "device_ns"), pl.first("op_class", "kind"))
         .sort("self_ns", descending=True, maintain_order=True)
     )
     return [Operator(**row) for row in grouped.iter_rows(named=True)]

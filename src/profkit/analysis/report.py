@@ -44,6 +44,17 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     shapes: str | None = None
 
 
+class OperatorClass(msgspec.Struct, frozen=True, kw_only=True):
+    """All operators and all device work of one class; None: of no class. Shares are null where there is no time."""
+
+    op_class: str | None
+    calls: int  # of operators on the host
+    self_ns: int
+    self_share: float | None  # of the operators' self time
+    device_ns: int
+    device_share: float | None  # of the devices' time
+
+
 class MemoryPoint(msgspec.Struct, frozen=True, array_like=True):
     """One point of the curve: nanoseconds since the trace's beginning, bytes allocated."""
 
@@ -130,6 +141,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     operators: list[Operator]
     operators_by_shape: list[Operator]
     kernels: list[Operator]  # device work by name
+    operator_classes: list[OperatorClass] = []
+    unclassified_share: float | None = None  # of the operators' self time; null where no operator was recorded
+    unclassified_device_share: float | None = None  # of the devices' time; null where none was recorded
     memory: Memory
     findings: list[Finding]
     overhead: Overhead

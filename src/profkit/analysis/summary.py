@@ -10,6 +10,7 @@ from profkit.analysis.columns import Columns
 from profkit.analysis.findings import findings, headline
 from profkit.analysis.loaders import loaders_of
 from profkit.analysis.memory import memory
+from profkit.analysis.opclasses import operator_classes, unclassified
 from profkit.analysis.operators import kernels, operators
 from profkit.analysis.report import Memory, Operator, Report, StepRow, Wait
 from profkit.analysis.steps import (
@@ -39,6 +40,8 @@ def report(run: Run) -> Report:
     loaders = run.info.loaders or loaders_of(traces)
     found = findings(step, waited, stall_share, loaders, judged)
     by_name, by_shape, on_device, allocated = _first_window(traces, columns)
+    classes = operator_classes(traces[0], columns[0]) if traces else []
+    unclassified_share, unclassified_device_share = unclassified(classes)
     return Report(
         name=run.name,
         profkit=run.info.profkit,
@@ -56,6 +59,9 @@ def report(run: Run) -> Report:
         operators=by_name,
         operators_by_shape=by_shape,
         kernels=on_device,
+        operator_classes=classes,
+        unclassified_share=unclassified_share,
+        unclassified_device_share=unclassified_device_share,
         memory=allocated,
         findings=found,
         overhead=overhead(run.steps, run.info.window_close_ns),

@@ -55,6 +55,7 @@ def verdict(
     blocks = [
         _judgement(report, inside, paint),
         _breakdown(report, inside, paint),
+        _classes(report, inside, paint, top),
         _operators(report, inside, paint, top, by_shape),
         _device_work(report.kernels, inside, paint, top),
         _facts(report, inside, paint),
@@ -213,6 +214,34 @@ class _Column:
         return "  " + (cells.left if self.is_text else cells.right)(text, self.width - 2)
 
 
+def _classes(report: Report, width: int, paint: Paint, top: int) -> list[str]:
+    """The classes of operators that took the most time, and how much time has no class."""
+    classes = [row for row in report.operator_classes if row.self_ns or row.device_ns]
+    if not classes or not report.recorded:
+        return []
+    shown = classes[:top]
+    columns = [
+        _Column("calls", [f"{row.calls:,}" for row in shown], 1),
+        _Column("self ms", _milliseconds([row.self_ns for row in shown]), 3),
+        _Column("self %", [percent(row.self_share or 0) for row in shown], 4),
+    ]
+    if report.unclassified_device_share is not None:
+        columns += [
+            _Column("device ms", _milliseconds([row.device_ns for row in shown]), 5),
+            _Column("device %", [percent(row.device_share or 0) for row in shown], 6),
+        ]
+    names = [cells.clean(row.op_class or "no class") for row in shown]
+    title = f"Operators by class, {len(shown)} of {len(classes)}; without a class {_unclassified(report)}"
+    return [*cells.wrap(title, width), *_table("class", names, columns, width, paint)]
+
+
+def _unclassified(report: Report) -> str:
+    """How much of the operators' and of the devices' time has no class."""
+    shares = {"self time": report.unclassified_share, "device time": report.unclassified_device_share}
+    known = [f"{percent(share)} of {what}" for what, share in shares.items() if share is not None]
+    return " and ".join(known)
+
+
 def _operators(report: Report, width: int, paint: Paint, top: int, by_shape: bool) -> list[str]:
     """The operators with the largest self time on the host."""
     all_operators = report.operators_by_shape if by_shape else report.operators
@@ -246,6 +275,7 @@ def _device_work(kernels: list[Operator], width: int, paint: Paint, top: int) ->
     if not shown or not total:
         return []
     columns = [
+        _Column("class", [_class(kernel) for kernel in shown], 0, is_text=True),
         _Column("calls", [f"{kernel.calls:,}" for kernel in shown], 1),
         _Column("device ms", _milliseconds([kernel.total_ns for kernel in shown]), 3),
         _Column("device %", [percent(kernel.total_ns / total) for kernel in shown], 2),

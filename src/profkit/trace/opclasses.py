@@ -555,14 +555,45 @@ def scope_facts(scope: str) -> ScopeFacts:
 _SCOPE_NUMBER = re.compile(r"(_\d+)+$")
 
 
+_INTRODUCTION = """\
+# Operator classes
+
+Each operator has one class, whatever framework ran it, so that two frameworks can be compared. What has none is shown
+as *no class*, with its share of the time. This page is made from the table the code reads:
+`python -m profkit.trace.opclasses`.
+
+In the lists, `mm` is a whole name, `conv2d*` a beginning, `*_mm` an end and `*attention*` a part of one. A whole name
+counts for more than any with a star; of these, the class listed first decides. Before a name is looked up it loses
+what says nothing about its class: PyTorch's namespace, leading and trailing underscores, `foreach_` and `_backward`,
+and a node of autograd is written like its operator (`ConvolutionBackward0` is `convolution`); TensorFlow's version and
+library (`_MklNativeFusedConv2D` is `Conv2D`); XLA's numbers.
+
+- **Fused kernels** of XLA and torch.compile carry the names of what they fuse. They have the class of these, leaving
+  arithmetic, copies and views aside where there is anything else; of several others, `fusion`.
+- **Kernels** have the class of the innermost operator around the call that launched them, since an inner product may
+  be a convolution's; where that says nothing, their own name's.
+- **The optimizer** is whatever operator runs inside it: in PyTorch inside the range `Optimizer.step`, in TensorFlow
+  under a scope with the name of one of Keras's optimizers. Communication and waits inside it remain what they are.
+- **Layers that Keras builds of arithmetic** (normalization, dropout, embedding, losses) give it their class by their
+  scope. A product or a convolution inside a layer remains what it is.
+"""
+
+
 def document() -> str:
     """The table in Markdown, as docs/operators.md has it."""
-    columns = (("PyTorch", "torch"), ("TensorFlow", "tensorflow"), ("XLA, JAX", "xla"), ("Keras scopes", "keras"))
-    parts = ["| class | holds |\n|---|---|\n" + "\n".join(f"| `{row.name}` | {row.meaning} |" for row in TABLE)]
-    for title, column in (*columns, ("Device kernels", "kernel")):
-        lines = [f"| `{row.name}` | {_code(getattr(row, column))} |" for row in TABLE if getattr(row, column)]
+    columns = {
+        "PyTorch": "torch",
+        "TensorFlow": "tensorflow",
+        "XLA and JAX": "xla",
+        "Keras, parts of a scope": "keras",
+        "Device kernels": "kernel",
+    }
+    meanings = [f"| `{row.name}` | {row.meaning} |" for row in TABLE]
+    parts = [_INTRODUCTION, "\n".join(("| class | what it is |", "|---|---|", *meanings))]
+    for title, column in columns.items():
+        lines = [f"| `{row.name}` | {_code(words)} |" for row in TABLE if (words := getattr(row, column))]
         parts.append("\n".join((f"## {title}", "", "| class | names |", "|---|---|", *lines)))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def _code(words: str) -> str:

@@ -1,0 +1,54 @@
+"""Time by class of operator, and the share of it that has none: what two frameworks can be compared by."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from profkit.analysis.columns import Columns
+from profkit.analysis.report import OperatorClass
+from profkit.trace.model import Trace
+
+OPERATOR_KINDS = ("op", "collective")  # ranges are the program's own words and belong to no operator
+
+
+def operator_classes(trace: Trace, columns: Columns | None = None) -> list[OperatorClass]:
+    """Operators of the host and work of devices by class, None among them, the largest device time first, then self.
+
+    Every operator and every piece of device work is in one row, so that calls, self and device times add up.
+    """
+    columns = columns or Columns(trace)
+    on_host = columns.kind(*OPERATOR_KINDS) & ~columns.on_device_track
+    grouped = (
+        trace.spans.select("op_class", "self_ns", "duration_ns")
+        .with_columns(pl.Series("on_host", on_host), pl.Series("on_device", columns.device_work))
+        .filter(pl.col("on_host") | pl.col("on_device"))
+        .group_by("op_class", maintain_order=True)
+        .agg(
+            pl.col("on_host").sum().alias("calls"),
+            pl.col("self_ns").filter("on_host").sum(),
+            pl.col("duration_ns").filter("on_device").sum().alias("device_ns"),
+        )
+        .sort("device_ns", "self_ns", descending=True, maintain_order=True)
+    )
+    self_total, device_total = int(grouped["self_ns"].sum()), int(grouped["device_ns"].sum())
+    return [
+        OperatorClass(
+            op_class=row["op_class"],
+            calls=row["calls"],
+            self_ns=row["self_ns"],
+            self_share=row["self_ns"] / self_total if self_total else None,
+            device_ns=row["device_ns"],
+            device_share=row["device_ns"] / device_total if device_total else None,
+        )
+        for row in grouped.iter_rows(named=True)
+    ]
+
+
+def unclassified(classes: list[OperatorClass]) -> tuple[float | None, float | None]:
+    """The shares of self time and of device time without a class; None where there is no such time."""
+    none = [row for row in classes if row.op_class is None]
+    self_time, device_time = sum(row.self_ns for row in classes), sum(row.device_ns for row in classes)
+    return (
+        sum(row.self_ns for row in none) / self_time if self_time else None,
+        sum(row.device_ns for row in none) / device_time if device_time else None,
+    )
