@@ -62,8 +62,8 @@ TABLE = (
     OpClass(
         "conv",
         "convolutions and both of their gradients",
-        torch="conv_tbc im2col col2im conv_transpose* slow_conv* conv_depthwise* *convolution* *conv1d* *conv2d* "
-        "*conv3d*",
+        torch="convolution conv_tbc im2col col2im conv_transpose* slow_conv* conv_depthwise* *convolution* *conv1d* "
+        "*conv2d* *conv3d*",
         tensorflow="Conv XlaConv Conv2D* Conv3D* DepthwiseConv2d* PadWithConv2D* PadWithFusedConv2D* QuantizedConv* "
         "QuantizedDepthwiseConv* FusedPadConv2D FusedResizeAndPadConv2D Dilation2D* UniformQuantizedConvolution*",
         xla="convolution* conv_general_dilated* cudnn-conv* __cudnn$conv* conv",
@@ -94,8 +94,9 @@ TABLE = (
     OpClass(
         "norm",
         "normalization of activations and weights; the norm of a vector is `reduce`",
-        torch="renorm weight_norm* *batch_norm* *layer_norm* *group_norm* *instance_norm* *rms_norm* *rmsnorm* "
-        "*layernorm* *groupnorm* *qk_norm* local_response_norm",
+        torch="layer_norm group_norm batch_norm rms_norm native_layer_norm native_group_norm native_batch_norm renorm "
+        "weight_norm* *batch_norm* *layer_norm* *group_norm* *instance_norm* *rms_norm* *rmsnorm* *layernorm* "
+        "*groupnorm* *qk_norm* local_response_norm",
         tensorflow="LRN LRNGrad *BatchNorm* *LayerNorm* *InstanceNorm*",
         xla="batch-norm-* *layer_norm* *rms_norm* *cudnn$norm*",
         kernel="*batch_norm* *BatchNorm* *batchnorm* *layer_norm* *LayerNorm* *layernorm* *group_norm* *GroupNorm* "
@@ -107,7 +108,8 @@ TABLE = (
     OpClass(
         "pool",
         "pooling over windows or regions",
-        torch="*max_pool* *avg_pool* max_unpool* *roi_pool* *roi_align*",
+        torch="max_pool2d max_pool3d avg_pool2d avg_pool3d adaptive_avg_pool2d *max_pool* *avg_pool* max_unpool* "
+        "*roi_pool* *roi_align*",
         tensorflow="MaxPool* AvgPool* QuantizedMaxPool* QuantizedAvgPool* FractionalMaxPool* FractionalAvgPool*",
         xla="reduce-window select-and-scatter reduce_window* select_and_scatter*",
         kernel="*max_pool* *avg_pool* *MaxPool* *AvgPool* *pooling* *roi_align* *average_pool*",
@@ -115,7 +117,7 @@ TABLE = (
     OpClass(
         "embedding",
         "lookups in embedding tables and their gradients",
-        torch="embedding* *embedding_bag* split_embedding* dense_embedding* *lookup_function*",
+        torch="embedding embedding* *embedding_bag* split_embedding* dense_embedding* *lookup_function*",
         tensorflow="*TPUEmbedding* XlaSparseDenseMatmul*",
         kernel="*embedding_bag* *EmbeddingBag* *embedding_codegen* *embedding_backward* *embedding_forward* "
         "*indexSelectLargeIndex* split_eb_*",
@@ -124,7 +126,8 @@ TABLE = (
     OpClass(
         "loss",
         "losses; a softmax computed together with the loss belongs to it",
-        torch="kl_div bce_with_logits nll_loss* *_loss *_loss_* *cross_entropy*",
+        torch="kl_div bce_with_logits nll_loss mse_loss l1_loss smooth_l1_loss cross_entropy_loss "
+        "binary_cross_entropy nll_loss* *_loss *_loss_* *cross_entropy*",
         tensorflow="SoftmaxCrossEntropyWithLogits SparseSoftmaxCrossEntropyWithLogits CTCLoss L2Loss",
         kernel="*nll_loss* *NLLLoss* *cross_entropy* *mse_kernel* *mse_backward* *_loss_* *loss_kernel* "
         "*NLLCriterion*",
@@ -136,14 +139,14 @@ TABLE = (
     OpClass(
         "softmax",
         "softmax and log-softmax by themselves",
-        torch="*softmax*",
+        torch="softmax log_softmax *softmax*",
         tensorflow="Softmax LogSoftmax SparseSoftmax SparseMatrixSoftmax*",
         kernel="*softmax* *SoftMax* *Softmax*",
     ),
     OpClass(
         "dropout",
         "dropout: drawing the mask and applying it",
-        torch="masked_scale *dropout*",
+        torch="masked_scale dropout native_dropout *dropout*",
         kernel="*dropout* *Dropout*",
         keras="dropout spatial_dropout1d spatial_dropout2d spatial_dropout3d gaussian_dropout alpha_dropout",
     ),
@@ -163,7 +166,8 @@ TABLE = (
     OpClass(
         "resample",
         "images and feature maps brought to another size or grid",
-        torch="upsample_* grid_sampler* affine_grid_generator* cudnn_grid_sampler* cudnn_affine_grid_generator*",
+        torch="upsample_nearest2d upsample_bilinear2d upsample_* grid_sampler* affine_grid_generator* "
+        "cudnn_grid_sampler* cudnn_affine_grid_generator*",
         tensorflow="Resize* ResizeBilinearGrad CropAndResize* ScaleAndTranslate* ImageProjectiveTransform*",
         kernel="*upsample* *grid_sampler*",
     ),
@@ -357,7 +361,7 @@ NOT_THE_KERNELS = frozenset(("communication", "sync", "input", "control", "fusio
 _Test = Callable[[str, str], bool]
 
 
-class _Column:
+class Column:
     """The words of one column, ready to look names up."""
 
     def __init__(self, cells: Iterable[tuple[str, str]]) -> None:
@@ -395,10 +399,10 @@ def _test(word: str) -> tuple[_Test, str]:
     return str.startswith, text
 
 
-_TORCH = _Column((row.name, row.torch) for row in TABLE)
-_TENSORFLOW = _Column((row.name, row.tensorflow) for row in TABLE)
-_XLA = _Column((row.name, row.xla) for row in TABLE)
-_KERNEL = _Column((row.name, row.kernel) for row in TABLE)
+_TORCH = Column((row.name, row.torch) for row in TABLE)
+_TENSORFLOW = Column((row.name, row.tensorflow) for row in TABLE)
+_XLA = Column((row.name, row.xla) for row in TABLE)
+_KERNEL = Column((row.name, row.kernel) for row in TABLE)
 _KERAS = {scope: row.name for row in TABLE for scope in row.keras.split()}
 
 
@@ -433,8 +437,8 @@ def _torch_forms(name: str) -> Iterator[str]:
         return
     name = _NODE.sub("", name.partition(".")[0].partition("-dtype")[0])
     snake = _SNAKE.sub("_", name).replace("__", "_").strip("_").lower()
-    yield snake
-    yield _VARIANT.sub("", snake.removeprefix("foreach_"))
+    plain = _VARIANT.sub("", snake)
+    yield from (snake, plain, plain.removeprefix("foreach_"))
 
 
 def tensorflow_class(op_type: str) -> str | None:
@@ -507,7 +511,7 @@ def _fused_by_inductor(name: str) -> str | None:
 
 
 def _segmented(words: list[str], known: dict[str, str]) -> Iterator[str]:
-    """The known names in a chain of words, the longest first: native layer norm add -> native_layer_norm, add."""
+    """The whole names in a chain of words, the longest first: native layer norm add -> native_layer_norm, add."""
     at = 0
     while at < len(words):
         ends = range(min(len(words), at + 6), at, -1)
