@@ -14,7 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from profkit.analysis.report import DeviceMemory, Finding, Memory, Operator, Overhead, Report, StepRow, StepTime, Wait
+from profkit.analysis.report import (
+    DeviceMemory,
+    Finding,
+    Memory,
+    Operator,
+    OperatorClass,
+    Overhead,
+    Report,
+    StepRow,
+    StepTime,
+    Wait,
+)
 from profkit.cli import cells
 from profkit.cli.text import PALETTE, verdict
 from profkit.units import counted, duration, percent, ratio, size
@@ -370,3 +381,35 @@ sys.exit(f"loaded {heavy}" if heavy else 0)
         [sys.executable, "-c", program], input=msgspec.json.encode(a_report()), capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def a_class(name: str | None, self_ms: float, device_ms: float = 0) -> OperatorClass:
+    self_ns, device_ns = int(self_ms * MS), int(device_ms * MS)
+    return OperatorClass(
+        op_class=name,
+        calls=4,
+        self_ns=self_ns,
+        self_share=self_ms / 100,
+        device_ns=device_ns,
+        device_share=device_ms / 50,
+    )
+
+
+def test_classes_are_shown_with_the_share_that_has_none() -> None:
+    classes = [a_class("conv", 70), a_class("elementwise", 28), a_class(None, 2)]
+    text = shown(a_report(operator_classes=classes, unclassified_share=0.02))
+    assert "Operators by class, 3 of 3; without a class 2.0 % of self time" in text
+    assert re.search(r"^  conv +4 +70\.00 +70 %$", text, re.MULTILINE)
+    assert re.search(r"^  no class +4 +2\.00 +2\.0 %$", text, re.MULTILINE)
+    assert "device" not in text[text.index("Operators by class") : text.index("Operators on the host")]
+
+
+def test_classes_have_device_time_where_a_device_was_recorded() -> None:
+    classes = [a_class("conv", 70, 40), a_class("copy", 30, 10)]
+    text = shown(a_report(operator_classes=classes, unclassified_share=0.0, unclassified_device_share=0.0))
+    assert "without a class 0 % of self time and 0 % of device time" in text
+    assert re.search(r"^  conv +4 +70\.00 +70 % +40\.00 +80 %$", text, re.MULTILINE)
+
+
+def test_a_run_without_operators_shows_no_classes() -> None:
+    assert "Operators by class" not in shown(a_report())

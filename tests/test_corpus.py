@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,29 @@ def test_the_rank_with_the_slow_loader_is_the_one_that_waits() -> None:
     other = reported(corpus.GLOO_RANK_0)
     assert other.stall_share is not None and other.stall_share < 0.2
     assert other.breakdown_ns["communication"] > other.breakdown_ns["data_wait"]
+
+
+# Files in which a twentieth or more of a time has no class, and why.
+UNCLASSIFIED = {
+    "sampled_rank-0.json.gz": "ranges of the program, which profilers of that age recorded as operators",
+    "sampled_rank-1.json.gz": "as above",
+    "mtia_inference_rank_0.json.gz": "parts of a device's program, named after its stages",
+}
+
+
+def test_less_than_a_twentieth_of_any_time_has_no_class_but_where_it_is_known_why() -> None:
+    without = {
+        Path(file.path).name
+        for file in corpus.listed()
+        for share in (reported(file.path).unclassified_share, reported(file.path).unclassified_device_share)
+        if share is not None and share >= 0.05
+    }
+    assert without == set(UNCLASSIFIED)
+
+
+@pytest.mark.parametrize("file", corpus.listed(), ids=lambda file: file.path[-60:])
+def test_time_by_class_adds_up_to_that_of_the_operators_and_of_the_device(file: Listed) -> None:
+    found = reported(file.path)
+    operators = [row for row in found.operators if row.kind in ("op", "collective")]
+    assert sum(row.self_ns for row in found.operator_classes) == sum(row.self_ns for row in operators)
+    assert sum(row.device_ns for row in found.operator_classes) == sum(row.total_ns for row in found.kernels)

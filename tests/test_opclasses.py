@@ -82,6 +82,7 @@ PYTORCH = {
     "aten::linalg_solve_ex": "linalg",
     "torch::autograd::AccumulateGrad": "control",
     "Torch-Compiled Region: 0/0": "fusion",
+    "## Call CompiledFxGraph f4bydqqgoqo3pkz62zgmyy657k234npiyx2dqx6aud7nb3juzmom ##": "fusion",
     "triton_poi_fused_add_cos_sin_0": "elementwise",
     "triton_red_fused_add_mean_mul_pow_rsqrt_0": "reduce",
 }
@@ -207,6 +208,7 @@ XLA = {
     "input_concatenate_fusion.kd": "copy",
     "cudnn-conv.1": "conv",
     "__cublas$gemm": "matmul",
+    "MatMul_1.2": "matmul",
     "custom-call.1": "control",
     "my_kernel": None,
 }

@@ -125,6 +125,8 @@ def test_the_text_names_the_verdict_the_remedy_the_operators_and_the_memory(tmp_
     assert "Input-bound: 40 % of each step" in markdown
     assert "num\\_workers=" in markdown
     assert "| data wait | 40 ms | 40 % |" in markdown
+    assert "Without a class: 0 % of self time." in markdown
+    assert "| conv | 3 | 90 ms |" in markdown
     assert "| `aten::conv2d` | 3 | 90 ms | 90 ms | 0 ms |" in markdown
     assert "4.77 MiB" in markdown
     assert result.headline.split(":")[0] in markdown

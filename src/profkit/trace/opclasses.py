@@ -311,7 +311,7 @@ TABLE = (
     OpClass(
         "fusion",
         "compiled code that does the work of several classes, or whose name does not say which",
-        torch="Torch-Compiled* compiled_function compiled_fx_graph* differentiable_graph",
+        torch="Torch-Compiled* compiled_function *CompiledFxGraph* differentiable_graph",
         tensorflow="XlaLaunch XlaRun XlaCompile UnaryOpsComposition TPUExecute TPUExecuteAndUpdateVariables",
     ),
     OpClass(
@@ -462,7 +462,9 @@ def xla_class(name: str) -> str | None:
     bare = _NUMBER.sub("", name)
     if found := _XLA.look_up((bare, bare.replace("_", "-"))):
         return found
-    return _fused_by_xla(bare) if _XLA_FUSION.match(bare) else None
+    if _XLA_FUSION.match(bare):
+        return _fused_by_xla(bare)
+    return tensorflow_class(bare) if bare[:1].isupper() else None  # compiled TensorFlow keeps the name of an operator
 
 
 _NUMBER = re.compile(r"(\.kd|\.clone|\.remat\d*|[._]\d+)+$")
