@@ -16,7 +16,7 @@ from profkit.trace.assemble import assemble
 from profkit.trace.batch import ReadContext
 from profkit.trace.load import load
 from profkit.trace.model import Trace
-from tests.test_xplane_reader import Space
+from tests.test_xplane_reader import CORRUPT, TENSORFLOW, Space, needs_corpus
 from tests.traces import kernel, launch, op, span, traced, written
 
 US = 1_000_000  # picoseconds
@@ -189,3 +189,16 @@ def test_a_name_in_several_classes_is_listed_once_with_that_of_the_largest_time(
     (add,) = [row for row in operators(trace)[0] if row.name == "aten::add_"]
     assert (add.op_class, add.calls, add.total_ns, add.device_ns) == ("optimizer", 2, 60_000, 30_000)
     assert [(row.op_class, row.calls, row.total_ns) for row in kernels(trace)] == [("elementwise", 2, 30_000)]
+
+
+def recorded() -> list[Path]:
+    """The recorded XPlane files that can be read."""
+    return [file for file in sorted(TENSORFLOW.rglob("*.xplane.pb")) if not file.match(CORRUPT)]
+
+
+@needs_corpus
+@pytest.mark.parametrize("file", recorded(), ids=lambda file: file.parent.name)
+def test_less_than_a_twentieth_of_a_recorded_xplane_has_no_class(file: Path) -> None:
+    trace = assemble(XPlaneReader().read(file, ReadContext()), ReadContext(), "xplane", "test")
+    shares = unclassified(operator_classes(trace))
+    assert max((share for share in shares if share is not None), default=0) < 0.05

@@ -408,7 +408,9 @@ _KERAS = {scope: row.name for row in TABLE for scope in row.keras.split()}
 
 def torch_class(name: str) -> str | None:
     """The class of an operator or autograd node of PyTorch. `aten::conv2d`, `ConvolutionBackward0` -> conv."""
-    return _fused_by_inductor(name) if _INDUCTOR.match(name) else _TORCH.look_up(_torch_forms(name))
+    if fused := _INDUCTOR.match(name):
+        return _fused_by_inductor(fused["sort"], name[fused.end() :])
+    return _TORCH.look_up(_torch_forms(name))
 
 
 _ENGINE = "autograd::engine::evaluate_function: "
@@ -443,18 +445,11 @@ def _torch_forms(name: str) -> Iterator[str]:
 
 def tensorflow_class(op_type: str) -> str | None:
     """The class of TensorFlow's type of operator. `_MklNativeFusedConv2D`, `Conv2DBackpropInput` -> conv."""
-    return _TENSORFLOW.look_up(_tensorflow_forms(op_type))
+    return _TENSORFLOW.look_up((op_type, _VERSION.sub("", _LIBRARY.sub("", op_type))))
 
 
-_LIBRARY = re.compile(r"^_+(Mkl|ITEX)?(Native)?(Fused)?(?=[A-Z])")
+_LIBRARY = re.compile(r"^_+(Mkl|ITEX)?(Native)?(Fused)?(?=[A-Z])")  # for which the graph was rewritten
 _VERSION = re.compile(r"V\d+$")
-
-
-def _tensorflow_forms(op_type: str) -> Iterator[str]:
-    """The type itself, without its version, and without the library it was rewritten for."""
-    yield op_type
-    plain = _VERSION.sub("", _LIBRARY.sub("", op_type))
-    yield plain
 
 
 def xla_class(name: str) -> str | None:
@@ -480,8 +475,8 @@ def _fused_by_xla(name: str) -> str:
 def kernel_class(name: str) -> str | None:
     """The class of a device kernel by its own name: of a library, of the framework, of a compiler."""
     name = name.replace("fbgemm", "fb")  # a library for embeddings, whose name holds that of a product
-    if _INDUCTOR.match(name):
-        return _fused_by_inductor(name)
+    if fused := _INDUCTOR.match(name):
+        return _fused_by_inductor(fused["sort"], name[fused.end() :])
     if _XLA_FUSION.match(name):
         return xla_class(name)
     if "-dtype_" in name:  # MTIA names its kernels after operators
@@ -494,15 +489,13 @@ _INDUCTOR = re.compile(r"(triton_(?P<sort>[a-z]+)|cpp)_fused_")
 _OUTSIDE = frozenset(("matmul", "conv", "attention", "rnn"))  # generated loops finish these and never compute them
 
 
-def _fused_by_inductor(name: str) -> str | None:
+def _fused_by_inductor(sort: str | None, operators: str) -> str | None:
     """torch.compile names a kernel after its sort and the operators it fuses: `triton_poi_fused_add_relu_3`.
 
-    poi is pointwise, red and per reduce, tem is a template: a product, a convolution or an attention.
+    poi is pointwise, red and per reduce, tem is a template: a product, a convolution or an attention; on the CPU there
+    are no sorts.
     """
-    match = _INDUCTOR.match(name)
-    assert match is not None, name
-    sort = match["sort"]
-    words = [word for word in name[match.end() :].split("_") if word and not word.isdigit()]
+    words = [word for word in operators.split("_") if word and not word.isdigit()]
     classes = {_TORCH.whole[word] for word in _segmented(words, _TORCH.whole)}
     if sort == "tem":
         return next((c for c in ("attention", "conv", "matmul") if c in classes), None)
@@ -528,15 +521,16 @@ def _joined(words: list[str]) -> tuple[str, str]:
     return "_".join(words), "-".join(words)
 
 
-_MINOR = ("elementwise", "copy", "create", "view")  # what goes along with anything, the weightiest first
+# What goes along with anything, the weightiest first; fused views alone are written out, so that they are a copy.
+_MINOR = {"elementwise": "elementwise", "copy": "copy", "create": "create", "view": "copy"}
 
 
 def _of_fused(classes: set[str]) -> str | None:
     """The class of a kernel that fuses these: the one that is not minor; of several, none in particular."""
     major = classes.difference(_MINOR)
-    if len(major) > 1:
-        return "fusion"
-    return next(iter(major), None) or next((c for c in _MINOR[:3] if c in classes), "copy" if classes else None)
+    if major:
+        return major.pop() if len(major) == 1 else "fusion"
+    return next((alone for minor, alone in _MINOR.items() if minor in classes), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -551,7 +545,7 @@ def scope_facts(scope: str) -> ScopeFacts:
     """What `<scope>/<operator>` proves, by the names that Keras gives its parts and TensorFlow its gradients.
 
     `StatefulPartitionedCall/adam/mul_3` -> optimizer;
-    `gradient_tape/functional_1/layer_normalization_2/Neg` -> norm, backward.
+    `gradient_tape/functional_1/layer_normalization_2/Neg` -> norm, backward. The outermost named part decides.
     """
     parts = scope.split("/")[:-1]
     named = (_KERAS.get(_SCOPE_NUMBER.sub("", part)) for part in parts)

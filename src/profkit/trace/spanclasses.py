@@ -51,23 +51,18 @@ class Scopes:
     """What the scopes of TensorFlow's operators prove: the class of the layer, backward, the optimizer."""
 
     def __init__(self, spans: pl.DataFrame) -> None:
-        has_scope = Words(spans["category"]).among("tf_op")
-        distinct = spans["module"].filter(has_scope).unique().drop_nulls()
-        facts = [opclasses.scope_facts(scope) for scope in distinct.to_list()]
-        code = spans["module"].to_physical().fill_null(0).to_numpy().astype(np.int64)
-        self._row = np.where(has_scope & spans["module"].is_not_null().to_numpy(), code, -1)
-        self._codes = distinct.to_physical().to_numpy()
-        self.op_class = self._spread(numbers(fact.op_class for fact in facts))
-        self.backward = self._spread([fact.is_backward for fact in facts]) > 0
+        self.op_class = np.zeros(spans.height, np.int64)
+        self.backward = np.zeros(spans.height, np.bool_)
+        scopes = spans["module"]
+        rows = np.flatnonzero(scopes.is_not_null().to_numpy())
+        if len(rows):
+            rows = rows[Words(spans["category"].gather(rows)).among("tf_op")]
+        codes = scopes.gather(rows).to_physical().to_numpy()
+        _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+        facts = [opclasses.scope_facts(scope) for scope in scopes.gather(rows[first]).to_list()]
+        self.op_class[rows] = np.array(numbers(fact.op_class for fact in facts), np.int64)[place]
+        self.backward[rows] = np.array([fact.is_backward for fact in facts], np.bool_)[place]
         self.optimizer = self.op_class == _OPTIMIZER
-
-    def _spread(self, values: list[int]) -> Ints:
-        """Each row's value, 0 for those without a scope."""
-        if not values:
-            return np.zeros(len(self._row), np.int64)
-        table = np.zeros(int(self._codes.max()) + 2, np.int64)  # the last place is that of no scope
-        table[self._codes] = values
-        return table[self._row]
 
 
 def in_scope(own: Ints, scope: Ints) -> Ints:
