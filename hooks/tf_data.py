@@ -40,6 +40,8 @@ class TfDataHook:
         self._latest_number = 0
         self._first_in_graph = True  # the graph's next wait is the first of a pass
         self._described: set[int] = set()  # loaders whose stages are recorded
+        self._passes = 0
+        self._waits = 0  # recorded, in Python and in graphs
         self._timing = False  # a graph's request that is being timed makes others
         self._collected_ns = 0  # when the graphs' waits were read last
         self._steps_since = 0
@@ -77,6 +79,7 @@ class TfDataHook:
         """Put the original methods back. Graphs compiled meanwhile keep their clock, which nobody reads."""
         if self._undo:
             self._recorder.guard(self._collect)
+            self._recorder.guard(self._say_what_was_missed)
             self._recorder.guard(self._describe, self._latest())
         while self._undo:
             self._undo.pop()()
@@ -117,6 +120,7 @@ class TfDataHook:
     def _wait(self, iterator: Any) -> AbstractContextManager[None]:
         first = not self._started.get(iterator, False)
         self._started[iterator] = True
+        self._waits += 1
         return self._recorder.request(self._numbers.get(iterator, self._latest_number), first)
 
     def _timed_making(self, original: Method) -> Method:
@@ -132,6 +136,7 @@ class TfDataHook:
 
     def _new_pass(self, iterator: Any, dataset: Any) -> int:
         self._collect()
+        self._passes += 1
         number = self._recorder.loader_number(dataset)
         self._numbers[iterator] = self._latest_number = number
         self._latest, self._first_in_graph = ref(iterator), True
@@ -152,6 +157,14 @@ class TfDataHook:
         for start_ns, duration_ns in self._graph.take():
             self._recorder.defer(Wait(self._latest_number, start_ns, duration_ns, self._first_in_graph))
             self._first_in_graph = False
+            self._waits += 1
+
+    def _say_what_was_missed(self) -> None:
+        if self._passes and not self._waits:
+            self._recorder.note(
+                "the waits for tf.data were not recorded outside windows: the function that asks for the batches was "
+                "compiled before the run began; begin the run before the first step"
+            )
 
     def _describe(self, iterator: Any) -> None:
         """Record what the pipeline's own model knows of its stages, once for each loader."""

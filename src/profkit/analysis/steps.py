@@ -51,8 +51,8 @@ def sample_of_run(steps: pl.DataFrame, exposed_fraction: float | None) -> Sample
     )
 
 
-def sample_of_trace(parts: list[Breakdown], batches: int) -> Sample | None:
-    """The steps of traces that are all there is, as of a foreign file, and how many waits for a batch they hold."""
+def sample_of_trace(parts: list[Breakdown], batches: int, why: str) -> Sample | None:
+    """The steps of traces, and how many waits for a batch they hold. `why` no others are judged, in words."""
     parts = [part for part in parts if not part.whole_trace]
     if not parts:
         return None
@@ -61,7 +61,7 @@ def sample_of_trace(parts: list[Breakdown], batches: int) -> Sample | None:
         duration_ns=np.concatenate([part.duration[part.steady] for part in parts]).astype(np.float64),
         wait_ns=wait,
         exposed_fraction=exposed_fraction(parts),
-        words=f"{_steps(len(wait))} inside the recorded window, which slows them; there are none outside",
+        words=f"{_steps(len(wait))} inside the recorded window, which slows them; {why}",
         batches=batches,
     )
 

@@ -14,6 +14,7 @@ from profkit.analysis.opclasses import operator_classes, unclassified
 from profkit.analysis.operators import kernels, operators
 from profkit.analysis.report import Memory, Operator, Report, StepRow, Wait
 from profkit.analysis.steps import (
+    Sample,
     exposed_fraction,
     overhead,
     sample_of_run,
@@ -31,7 +32,7 @@ def report(run: Run) -> Report:
     parts = [breakdown(trace, c) for trace, c in zip(traces, columns, strict=True)]
     with_operators = [p for p, t in zip(parts, traces, strict=True) if t.info.source != "capture"]
     fraction = exposed_fraction(with_operators) if with_operators else (None if run.info.devices else 1.0)
-    sample = sample_of_run(run.steps, fraction) if run.steps.height else sample_of_trace(parts, _batches(traces))
+    sample = _sample(run, with_operators, parts, fraction)
     step = step_time(sample) if sample else None
     waited = wait(sample) if sample and sample.batches else None
     stall_share = _stall_share(waited)
@@ -76,6 +77,17 @@ def report(run: Run) -> Report:
         schedule=run.info.schedule,
         hparams=run.info.hparams,
     )
+
+
+def _sample(run: Run, recorded: list[Breakdown], parts: list[Breakdown], fraction: float | None) -> Sample | None:
+    """The steps to judge by: the run's, unless only its windows know of any wait, or it is but a trace."""
+    if not run.steps.height:
+        return sample_of_trace(parts, _batches(run.traces), "there are none outside")
+    sample = sample_of_run(run.steps, fraction)
+    inside = _batches(run.traces) if recorded and sample is not None and not sample.batches else 0
+    if inside:
+        return sample_of_trace(recorded, inside, "outside it no wait was recorded")
+    return sample
 
 
 def _batches(traces: tuple[Trace, ...]) -> int:
