@@ -10,9 +10,10 @@ SOURCES := $(shell find src hooks exporters -name '*.py') pyproject.toml
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 
-demo: $(VENV)/demo  ## Train on real images with profkit, print the verdict, say how to open TensorBoard.
+demo: $(VENV)/demo  ## Train on real images in PyTorch and in Keras, print both verdicts, say how to open TensorBoard.
 	$(BIN)/python samples/pytorch_digits.py --logdir runs/digits
-	@echo 'Open it in TensorBoard: $(BIN)/tensorboard --logdir runs/digits'
+	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python samples/keras_digits.py --logdir runs/digits
+	@echo 'Open both in TensorBoard: $(BIN)/tensorboard --logdir runs/digits'
 
 test: $(VENV)/wheel  ## What CI runs: lint, types and tests, all against the installed wheel.
 	$(BIN)/ruff check .

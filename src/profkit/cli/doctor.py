@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, requires, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, requires, version
 from pathlib import Path
 
 from profkit import __version__, plugins
@@ -39,6 +39,7 @@ BESIDE = {  # tool -> distributions it comes in, exporter whose files it opens
     "XProf": (("xprof",), "xprof", ""),
     "HTA": (("traceinsight", "HolisticTraceAnalysis"), "chrome", ""),
 }
+PROFILERS = {"tensorflow": "tf.profiler", "jax": "jax.profiler"}  # those that need not be asked
 _ASK_TORCH = """
 import json, torch
 kinds = sorted(str(kind).rpartition(".")[2] for kind in torch.profiler.supported_activities())
@@ -201,6 +202,15 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def framework_version(module: str) -> str | None:
+    """The version of whatever distribution holds the module: `tensorflow` comes in several of other names."""
+    found = _version(module)
+    if found is None:
+        holders = packages_distributions().get(module, [])
+        found = next((version for name in holders if (version := _version(name)) is not None), None)
+    return found
+
+
 def _hooks() -> Iterator[Check]:
     modules = {entry.value: module for module, entry in plugins.auto_hooks().items()}
     for entry in sorted(entry_points(group=plugins.HOOKS)):
@@ -215,7 +225,9 @@ def hook_check(entry: EntryPoint, module: str | None) -> Check:
     extra, requirement = _extra_with(framework)
     if importlib.util.find_spec(framework) is None:
         return Check("hooks", entry.name, MISSING, f"needs {module}", f"pip install '{extra}'")
-    installed = _version(framework) or "of unknown version"
+    installed = framework_version(framework)
+    if installed is None:
+        return Check("hooks", entry.name, OK, f"{framework} of unknown version; attached once {module} is imported")
     if is_older(installed, requirement):
         found = f"needs {requirement}, {installed} is installed"
         return Check("hooks", entry.name, LIMITED, found, f"pip install -U '{extra}'")
@@ -250,8 +262,13 @@ def plugin_check(area: str, name: str, load: Callable[[], object]) -> Check:
 
 
 def _operators() -> Iterator[Check]:
-    """What the framework's own profiler can record."""
+    """What the frameworks' own profilers can record."""
+    others = {module: tool for module, tool in PROFILERS.items() if importlib.util.find_spec(module) is not None}
+    for module, tool in others.items():
+        yield Check("would be recorded", f"{module} operators", OK, f"by {tool}, on devices it can use as well")
     if importlib.util.find_spec("torch") is None:
+        if others:
+            return
         yield Check(
             "would be recorded",
             "CPU operators",
