@@ -17,12 +17,11 @@ from google.protobuf.internal import api_implementation  # type: ignore[import-u
 
 from profkit.errors import MissingDependency
 
-_PACKAGE = "profkit.xplane"
-_FILE = "profkit/xplane.proto"
+_Messages = dict[str, tuple[tuple[int, str, str], ...]]
 _Field = descriptor_pb2.FieldDescriptorProto
 
 # (number, name, type). `*` repeats, `map:` maps int64 to a message, and `/x` makes the field one of the choice `x`.
-_MESSAGES: dict[str, tuple[tuple[int, str, str], ...]] = {
+_MESSAGES: _Messages = {
     "XSpace": (
         (1, "planes", "XPlane*"),
         (2, "errors", "string*"),
@@ -77,6 +76,10 @@ _MESSAGES: dict[str, tuple[tuple[int, str, str], ...]] = {
         (4, "python_tracer_level", "uint32"),
     ),
 }
+# The same where events are not to become objects: they stay the bytes they are (xplane_wire decodes those).
+_PACKED: _Messages = _MESSAGES | {
+    "XLine": tuple((number, name, "bytes*" if name == "events" else kind) for number, name, kind in _MESSAGES["XLine"])
+}
 _SCALARS = {
     "int64": _Field.TYPE_INT64,
     "uint32": _Field.TYPE_UINT32,
@@ -96,54 +99,56 @@ def refuse_pure_python() -> None:
         )
 
 
-def _file() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(name=_FILE, package=_PACKAGE, syntax="proto3")
-    for name, fields in _MESSAGES.items():
-        message = file.message_type.add(name=name)
-        for number, field, words in fields:
-            _add_field(message, number, field, words)
-    return file
+class _File:
+    """Messages that refer to each other, described as protobuf wants it, in a package of their own."""
+
+    def __init__(self, package: str, messages: _Messages) -> None:
+        self._package = package
+        self.descriptor = descriptor_pb2.FileDescriptorProto(
+            name=f"{package.replace('.', '/')}.proto", package=package, syntax="proto3"
+        )
+        for name, fields in messages.items():
+            message = self.descriptor.message_type.add(name=name)
+            for number, field, words in fields:
+                self._add_field(message, number, field, words)
+
+    def _add_field(self, message: Any, number: int, name: str, words: str) -> None:
+        kind, _, choice = words.partition("/")
+        is_map = kind.startswith("map:")
+        repeated = is_map or kind.endswith("*")
+        field = message.field.add(
+            name=name, number=number, label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
+        )
+        self._set_type(field, self._add_map_entry(message, name, kind[4:]) if is_map else kind.rstrip("*"))
+        if choice:
+            if not message.oneof_decl:
+                message.oneof_decl.add(name=choice)
+            field.oneof_index = 0
+
+    def _add_map_entry(self, message: Any, field: str, value: str) -> str:
+        """The message of a map's pairs, named as protobuf demands."""
+        name = "".join(word.title() for word in field.split("_")) + "Entry"
+        entry = message.nested_type.add(name=name)
+        entry.options.map_entry = True
+        self._add_field(entry, 1, "key", "int64")
+        self._add_field(entry, 2, "value", value)
+        return f"{message.name}.{name}"
+
+    def _set_type(self, field: Any, kind: str) -> None:
+        if kind in _SCALARS:
+            field.type = _SCALARS[kind]
+        else:
+            field.type, field.type_name = _Field.TYPE_MESSAGE, f".{self._package}.{kind}"
 
 
-def _add_field(message: Any, number: int, name: str, words: str) -> None:
-    kind, _, choice = words.partition("/")
-    is_map = kind.startswith("map:")
-    repeated = is_map or kind.endswith("*")
-    field = message.field.add(
-        name=name, number=number, label=_Field.LABEL_REPEATED if repeated else _Field.LABEL_OPTIONAL
-    )
-    _set_type(field, _add_map_entry(message, name, kind[4:]) if is_map else kind.rstrip("*"))
-    if choice:
-        if not message.oneof_decl:
-            message.oneof_decl.add(name=choice)
-        field.oneof_index = 0
-
-
-def _add_map_entry(message: Any, field: str, value: str) -> str:
-    """The message of a map's pairs, named as protobuf demands."""
-    name = "".join(word.title() for word in field.split("_")) + "Entry"
-    entry = message.nested_type.add(name=name)
-    entry.options.map_entry = True
-    _add_field(entry, 1, "key", "int64")
-    _add_field(entry, 2, "value", value)
-    return f"{message.name}.{name}"
-
-
-def _set_type(field: Any, kind: str) -> None:
-    if kind in _SCALARS:
-        field.type = _SCALARS[kind]
-    else:
-        field.type, field.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
-
-
-def _classes() -> dict[str, Any]:
+def _classes(package: str, messages: _Messages) -> dict[str, Any]:
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(_file().SerializeToString())
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
-    }
+    pool.AddSerializedFile(_File(package, messages).descriptor.SerializeToString())
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in messages}
 
 
-_CLASSES = _classes()
+_CLASSES = _classes("profkit.xplane", _MESSAGES)
 XSpace: Any = _CLASSES["XSpace"]
+XEvent: Any = _CLASSES["XEvent"]
 ProfileOptions: Any = _CLASSES["ProfileOptions"]
+PackedSpace: Any = _classes("profkit.xplane_packed", _PACKED)["XSpace"]
