@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -81,14 +82,20 @@ HOOKS, READERS, EXPORTERS, SINKS, AUTO = (
 )
 
 
+@cache
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    """The entry points of `group`. Looked up once: it opens a file of every installed distribution, 20 ms each time."""
+    return tuple(entry_points(group=group))
+
+
 def names(group: str) -> list[str]:
     """Names of the installed plugins of `group`, sorted."""
-    return sorted({entry.name for entry in entry_points(group=group)})
+    return sorted({entry.name for entry in _installed(group)})
 
 
 def load(group: str, name: str) -> Any:
     """The plugin called `name`, as a new object. Raises UnknownPlugin or MissingDependency."""
-    found = tuple(entry_points(group=group, name=name))
+    found = [entry for entry in _installed(group) if entry.name == name]
     if not found:
         what = group.removeprefix("profkit.").removesuffix("s")
         raise UnknownPlugin(f"no {what} {name!r}; installed: {', '.join(names(group)) or 'none'}")
@@ -108,7 +115,7 @@ def load_all(group: str) -> dict[str, Any]:
 
 def auto_hooks() -> dict[str, EntryPoint]:
     """Module name -> the hook to attach once that module is in sys.modules."""
-    return {entry.name: entry for entry in entry_points(group=AUTO)}
+    return {entry.name: entry for entry in _installed(AUTO)}
 
 
 def imported_hooks() -> tuple[list[Any], list[str]]:
