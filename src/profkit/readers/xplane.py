@@ -60,7 +60,7 @@ class XPlaneReader:
         return _begins_with_plane(head) or (named and head[:1] not in (b"{", b"["))
 
     def read(self, path: Path, context: ReadContext) -> Iterator[Batch]:
-        """Yield one batch for each plane with events. Raises UnreadableTrace, or MissingDependency for a slow protobuf."""
+        """Yield a batch for each plane with lines. Raises UnreadableTrace, or MissingDependency for a slow protobuf."""
         refuse_pure_python()
         space = _parsed(path)
         if not any(line.events for plane in space.planes for line in plane.lines):

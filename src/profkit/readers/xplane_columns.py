@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -150,30 +149,21 @@ def _args(events: Events, steps: Ints) -> pl.Series:
     own = events.statistics.pieces(
         KEPT, ~events.where(MEMORY), events.of_entries([entry.keeps_all for entry in events.entries])
     )
-    markers = [f'"marker":{as_json(events.entries[code].name)}' for code in events.code[steps].tolist()]
-    pieces = own.followed_by(Pieces(steps, np.full(len(steps), -1), pl.Series(markers, dtype=pl.String)))
-    rows, objects = _entries_pieces(events, pieces).followed_by(pieces).objects()
+    markers = [as_json(events.entries[code].name) for code in events.code[steps].tolist()]
+    pieces = own.followed_by(
+        [*_entries_pieces(events, own), (steps, "marker", pl.Series(markers, dtype=pl.String))],
+    )
     common = pl.Series([as_json(entry.stats) if entry.stats else None for entry in events.entries], dtype=WORD)
+    rows, objects = pieces.objects()
     return _gathered(events, common, rows, objects.cast(WORD))
 
 
-def _entries_pieces(events: Events, own: Pieces) -> Pieces:
+def _entries_pieces(events: Events, own: Pieces) -> list[tuple[Ints, str, pl.Series]]:
     """For rows that have pieces of their own, those of their entries besides; a row's own count for more."""
-    parts: list[tuple[Ints, int, str]] = []
-    rows = np.unique(own.event)
+    parts: list[tuple[Ints, str, pl.Series]] = []
     for code, entry in enumerate(events.entries):
+        rows = np.unique(own.event[events.code[own.event] == code]) if entry.stats else _NO_ROWS
         for name, value in entry.stats.items():
-            at = events.statistics.code_of(name)
-            others = np.setdiff1d(rows[events.code[rows] == code], own.event[own.name == at])
-            parts.append((others, at, f"{as_json(name)}:{as_json(value)}"))
-    return _repeated(parts)
-
-
-def _repeated(parts: Sequence[tuple[Ints, int, str]]) -> Pieces:
-    """The same piece for many events each."""
-    texts = [pl.repeat(text, len(rows), dtype=pl.String, eager=True) for rows, _, text in parts]
-    return Pieces(
-        np.concatenate([_NO_ROWS, *(rows for rows, _, _ in parts)]),
-        np.concatenate([_NO_ROWS, *(np.full(len(rows), at) for rows, at, _ in parts)]),
-        pl.concat([pl.Series([], dtype=pl.String), *texts]),
-    )
+            others = np.setdiff1d(rows, own.of(name))
+            parts.append((others, name, pl.repeat(as_json(value), len(others), dtype=pl.String, eager=True)))
+    return parts

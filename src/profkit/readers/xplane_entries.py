@@ -33,18 +33,19 @@ KEPT = frozenset(
 )
 
 _DEVICE_PLANE = re.compile(r"/device:([A-Z]+):(\d+)")
-_TF_OP = re.compile(r"([A-Za-z0-9.][A-Za-z0-9_.\\/>-]*):([A-Za-z_]\w*)")
-# The first pattern that matches the name of an event of the host decides.
-_HOST_CATEGORIES = tuple(
-    (category, re.compile(pattern))
-    for category, pattern in (
-        (PYTHON, r"\$"),
-        (MEMORY, r"Memory(All|Deall)ocation$"),
-        (SCHEDULING, r"ThreadpoolListener::|Executor(State::|DoneCallback$|PropagateOutputs$)|end: "),
-        (WAIT, r"IteratorGetNext\w*::DoCompute$"),
-        (INPUT, r"(Make)?Iterator::|InstantiatedCapturedFunction::|\w+(Produce|Consume)$"),
-        ("runtime", r"(hip|cuda|cu)[A-Z]\w*$"),
-        (OPERATOR, _TF_OP.pattern + "$"),
+# Category -> how the name of an event of the host begins, or what it is as a whole. The first that matches decides.
+_HOST_CATEGORY = re.compile(
+    "|".join(
+        f"(?P<{category}>{pattern})"
+        for category, pattern in (
+            (PYTHON, r"\$"),
+            (MEMORY, r"Memory(?:All|Deall)ocation$"),
+            (SCHEDULING, r"ThreadpoolListener::|Executor(?:State::|DoneCallback$|PropagateOutputs$)|end: "),
+            (WAIT, r"IteratorGetNext\w*::DoCompute$"),
+            (INPUT, r"(?:Make)?Iterator::|InstantiatedCapturedFunction::|\w+(?:Produce|Consume)$"),
+            ("runtime", r"(?:hip|cuda|cu)[A-Z]\w*$"),
+            (OPERATOR, r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*:[A-Za-z_]\w*$"),  # <scope>/<op>:<type>
+        )
     )
 )
 _DEVICE_WORK = tuple(
@@ -106,12 +107,14 @@ def line_kind(device: Device | None, name: str) -> str:
 
 def host_entry(name: str, line: str) -> Entry:
     """What an event of the host is, by its name and its kind of line."""
-    category = next((word for word, pattern in _HOST_CATEGORIES if pattern.match(name)), "host")
+    found = _HOST_CATEGORY.match(name)
+    category = (found and found.lastgroup) or "host"
     if category == PYTHON:
         return Entry(name[1:], category)
-    if category == OPERATOR and (found := _TF_OP.match(name)):
+    if category == OPERATOR:
+        scope, _, kind = name.rpartition(":")
         # What the input pipeline computes is none of the step's own work.
-        return Entry(found[2], INPUT if line == INPUT_LINE else category, module=found[1])
+        return Entry(kind, INPUT if line == INPUT_LINE else category, module=scope)
     return Entry(name, category, keeps_all=name.startswith("Iterator::"))
 
 

@@ -7,7 +7,7 @@ table too (`ref_value`), so that each of them is looked up once, however many ev
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -67,29 +67,63 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Statistics as text `"name":value`, the event and the name of each; those of one event in their order."""
+    """Statistics to be kept as JSON: the event, the name and the value of each; those of one event in their order."""
 
     event: Ints
-    name: Ints  # code in the plane's Names
-    text: pl.Series
+    label: Ints  # place among `labels`
+    value: pl.Series  # JSON
+    labels: Sequence[str]
+
+    def of(self, label: str) -> Ints:
+        """The events that have a piece of this name."""
+        return self.event[np.array([known == label for known in self.labels], np.bool_)[self.label]]
+
+    def followed_by(self, parts: Sequence[tuple[Ints, str, pl.Series]]) -> Pieces:
+        """These pieces, and behind them others: events, a name, and a value for each event."""
+        numbers = range(len(self.labels), len(self.labels) + len(parts))
+        return Pieces(
+            np.concatenate([self.event, *(event for event, _, _ in parts)]),
+            np.concatenate([self.label, *(np.full(len(p[0]), n) for n, p in zip(numbers, parts, strict=True))]),
+            pl.concat([self.value, *(value for _, _, value in parts)]),
+            [*self.labels, *(label for _, label, _ in parts)],
+        )
 
     def objects(self) -> tuple[Ints, pl.Series]:
-        """Events, and the JSON object that holds all the pieces of each."""
-        joined = (
-            pl.DataFrame({"event": self.event, "text": self.text})
-            .group_by("event", maintain_order=True)
-            .agg(pl.col("text").str.join(","))
-        )
-        return joined["event"].to_numpy(), "{" + joined["text"] + "}"
+        """Events, and the JSON object that holds all the pieces of each.
 
-    def followed_by(self, *others: Pieces) -> Pieces:
-        """These pieces, and behind them those of the others."""
-        parts = (self, *others)
-        return Pieces(
-            np.concatenate([part.event for part in parts]),
-            np.concatenate([part.name for part in parts]),
-            pl.concat([part.text for part in parts]),
-        )
+        Events with the same names in the same order are written together: most of a file's texts have a dozen forms.
+        """
+        order = np.argsort(self.event, kind="stable")
+        begin = np.flatnonzero(np.diff(self.event[order], prepend=-1))
+        size = np.diff(begin, append=len(order))
+        places = [order[begin[size == n][:, None] + np.arange(n)] for n in np.unique(size).tolist()]
+        forms = [table[rows] for table in places for rows in _equal_rows(self.label[table])]
+        # Column by column, so that each column of a form is a slice of the values brought into this order.
+        values = self.value.gather(np.concatenate([order[:0], *(form.T.ravel() for form in forms)]))
+        texts, behind = [pl.Series([], dtype=pl.String)], 0
+        for form in forms:
+            rows, width = form.shape
+            columns = [values.slice(behind + at * rows, rows) for at in range(width)]
+            texts.append(_written([self.labels[label] for label in self.label[form[0]]], columns))
+            behind += form.size
+        return np.concatenate([order[:0], *(self.event[form[:, 0]] for form in forms)]), pl.concat(texts)
+
+
+def _written(labels: Sequence[str], columns: Sequence[pl.Series]) -> pl.Series:
+    """One object for each row of the columns, whose names are the labels."""
+    parts: list[pl.Expr] = []
+    for number, (label, column) in enumerate(zip(labels, columns, strict=True)):
+        parts += [pl.lit(f"{',' if number else '{'}{as_json(label)}:"), pl.lit(column)]
+    return pl.select(pl.concat_str([*parts, pl.lit("}")])).to_series()
+
+
+def _equal_rows(table: Ints) -> list[Ints]:
+    """Numbers of the equal rows of a table, group by group."""
+    code, width = table[:, 0], int(table.max()) + 1
+    for column in table.T[1:]:
+        code = np.unique(code * width + column, return_inverse=True)[1]
+    order = np.argsort(code, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(code[order])) + 1)
 
 
 class Statistics:
@@ -128,12 +162,7 @@ class Statistics:
         """The statistics of these names of `some` events, and all of `whole` ones. Bytes are never kept."""
         is_kept = (self._names.marked(kept)[self._name] & some[self.event]) | whole[self.event]
         rows = np.flatnonzero(is_kept & (self._value.tag != _BYTES))
-        labels = pl.Series([f"{as_json(word)}:" for word in self._names.words])
-        return Pieces(self.event[rows], self._name[rows], labels.gather(self._name[rows]) + self._json(rows))
-
-    def code_of(self, name: str) -> int:
-        """Code of a name that the plane's table has."""
-        return self._names.words.index(name)
+        return Pieces(self.event[rows], self._name[rows], self._json(rows), self._names.words)
 
     def _rows(self, name: str) -> Ints:
         return np.flatnonzero(self._names.marked((name,))[self._name])
