@@ -11,15 +11,27 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import importing, reading, recording
+from benchmarks import importing, reading, recording, xplane
 from benchmarks.outcome import Outcome, outcome_text
 
 BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
     "importing": importing.run,
     "recording": recording.run,
     "reading": reading.run,
+    "xplane": xplane.run,
 }
-PACKAGES = ("profkit", "polars", "msgspec", "torch", "traceinsight", "torch-tb-profiler", "pysimdjson")
+PACKAGES = (
+    "profkit",
+    "polars",
+    "msgspec",
+    "protobuf",
+    "torch",
+    "tensorflow-cpu",
+    "jax",
+    "traceinsight",
+    "torch-tb-profiler",
+    "pysimdjson",
+)
 
 
 def main() -> None:
