@@ -215,6 +215,44 @@ def test_the_python_tracer_gives_frames(file: Path) -> None:
     assert categories(file, space) == {"train.py:12 step": "python"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ThreadpoolListener::Record", "ExecutorState::Process", "ExecutorState::ScheduleReady"),
+        *("ExecutorDoneCallback", "ExecutorPropagateOutputs", "end: fusion.4"),
+    ],
+)
+def test_bookkeeping_is_counted_and_becomes_no_row(name: str, file: Path) -> None:
+    space = Space()
+    space.event("train", 0, 10)
+    space.event(name, 0, 10, id=4)
+    assert [row["name"] for row in rows(file, space)] == ["train"]
+    counts = traced(file).info.counts
+    assert (counts["events"], counts["bookkeeping"], counts["spans"]) == (2, 1, 1)
+
+
+def test_all_statistics_of_an_input_stage_are_kept(file: Path) -> None:
+    space = Space()
+    space.event("Iterator::Root::Prefetch", 0, 10, id=2**62, algorithm="DEFAULT", buffered_elements=2)
+    space.event("PrefetchProduce", 0, 10, element_id=7, algorithm="secret")
+    stage, produced = (json.loads(row["args"]) for row in rows(file, space))
+    assert stage == {"id": 2**62, "algorithm": "DEFAULT", "buffered_elements": 2}
+    assert produced == {"element_id": 7}
+
+
+@pytest.mark.parametrize(
+    ("name", "frameworks"),
+    [
+        *(("TFE_Py_Execute", {"tensorflow": ""}), ("FunctionRun", {"tensorflow": ""})),
+        *(("Iterator::Root", {"tensorflow": ""}), ("PjitFunction(f)", {})),
+    ],
+)
+def test_a_file_is_tensorflows_where_its_events_say_so(name: str, frameworks: dict[str, str], file: Path) -> None:
+    space = Space()
+    space.event(name, 0, 10)
+    assert traced(file, space).info.frameworks == frameworks
+
+
 def test_what_is_marked_as_an_input_stage_is_a_wait(file: Path) -> None:
     space = Space()
     space.event("loader", 0, 10, _ipl_stage_id=1 << 40, _ipl_stage_name="loader")
@@ -251,6 +289,34 @@ def test_a_launch_finds_its_work_on_the_device(file: Path) -> None:
     ]
 
 
+def test_every_line_of_a_device_says_whose_it_is(file: Path) -> None:
+    space = Space()
+    space.event("train", 0, 10)
+    space.event("jit_f", 20, 30, line="XLA Modules", plane="/device:GPU:1")
+    space.event("all-reduce", 20, 30, line="XLA Ops", plane="/device:TPU:3")
+    assert [track.device for track in batches(file, space)[-1].tracks] == ["", "gpu:1", "tpu:3"]
+
+
+def test_a_launch_on_a_tpu_is_joined_by_its_run(file: Path) -> None:
+    space = Space()
+    space.event("Execute", 0, 10, run_id=31)
+    space.event("Launch", 0, 10, run_id=31, correlation_id=7)
+    space.event("train", 0, 10)
+    assert [row["correlation"] for row in rows(file, space)] == [31, 7, None]
+
+
+def test_an_operations_own_statistics_count_for_more_than_its_metadatas(file: Path) -> None:
+    space = Space()
+    tpu = {"line": "XLA Ops", "plane": "/device:TPU:0"}
+    space.event("copy", 0, 10, run_id=5, program_id=2, **tpu)
+    space.event("copy", 20, 10, **tpu)
+    space.event("copy", 40, 10, group_id=6, **tpu)
+    plane = space.plane("/device:TPU:0")
+    space.add_stat(plane, plane.event_metadata[1].stats, "program_id", 1)
+    found = [json.loads(row["args"]) for row in rows(file, space)]
+    assert found == [{"run_id": 5, "program_id": 2}, {"program_id": 1}, {"group_id": 6, "program_id": 1}]
+
+
 def test_a_tpu_works_on_its_line_of_operations(file: Path) -> None:
     space = Space()
     tpu = space.plane("/device:TPU:0")
@@ -276,6 +342,20 @@ def test_allocations_and_frees_are_memory_and_no_spans(file: Path) -> None:
     assert memory["time_ns"].to_list() == [1, 2]
     assert memory["address"].to_list() == [2**64 - 1] * 2
     assert memory["device"].to_list() == ["gpu:1"] * 2
+
+
+def test_the_allocators_name_and_peak_are_facts_of_the_whole(file: Path) -> None:
+    space = Space()
+    for size in (256, 512):
+        space.event("MemoryAllocation", size, 0, allocator_name="mklcpu", peak_bytes_in_use=size, allocation_bytes=256)
+    native = traced(file, space).info.native
+    assert (native["cpu allocator"], native["cpu peak_bytes_in_use"]) == ("mklcpu", 512)
+
+
+def test_a_tpus_memory_is_known_by_its_index(file: Path) -> None:
+    space = Space()
+    space.event("MemoryAllocation", 0, 0, index_on_host=3, allocation_bytes=256)
+    assert traced(file, space).memory["device"].to_list() == ["tpu:3"]
 
 
 def test_an_event_that_sums_up_others_is_dropped_and_counted(file: Path) -> None:
@@ -332,6 +412,15 @@ def test_a_damaged_file_is_refused_with_a_sentence(file: Path) -> None:
     space = Space()
     space.event("train", 0, 10)
     file.write_bytes(space.message.SerializeToString()[:-3])
+    assert refusal(file) == f"{file} is damaged or no XPlane file: its protobuf cannot be decoded"
+
+
+def test_damage_within_an_event_is_refused_with_the_same_sentence(file: Path) -> None:
+    space = Space()
+    space.event("train", 0, 10)
+    whole = space.event("a second", 0, 10).SerializeToString()
+    damaged = space.message.SerializeToString().replace(whole, b"\x08\x02" + b"\xff" * (len(whole) - 2))
+    file.write_bytes(damaged)
     assert refusal(file) == f"{file} is damaged or no XPlane file: its protobuf cannot be decoded"
 
 
