@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profkit.readers import xplane_wire
-from profkit.readers.xplane_messages import XEvent
+from profkit.readers.xplane_messages import XEvent, XLine
 from profkit.readers.xplane_statistics import DENSE_KEYS, Keys, Names, Statistics
 from profkit.readers.xplane_wire import Damaged, Fields, Packed
 
+EVENT = 0x22
 METADATA, OFFSET, DURATION, STATISTIC, OCCURRENCES = 0x08, 0x10, 0x18, 0x22, 0x28
 NAMES = {1: "first", 2: "second", 900: "", 2**40: "far", -7: "negative"}
 
@@ -51,6 +52,12 @@ def events(draw: st.DrawFn) -> bytes:
         fields[time] = draw(signed)
     known: bytes = XEvent(**fields).SerializeToString()
     return draw(unknown) + known + draw(unknown)
+
+
+def padded(length: int) -> bytes:
+    """An event of this many bytes, about."""
+    message: bytes = XEvent(stats=[{"bytes_value": bytes(length - 8)}]).SerializeToString()
+    return message
 
 
 def decoded(messages: list[bytes]) -> tuple[Packed, Fields]:
@@ -89,12 +96,40 @@ def test_decoding_in_blocks_changes_nothing(messages: list[bytes]) -> None:
 
 @given(st.lists(events(), max_size=6))
 def test_the_first_field_is_found_without_the_others(messages: list[bytes]) -> None:
-    values, other = Packed(messages).first_field(METADATA)
+    packed = Packed(messages)
+    values, other = packed.first_field(METADATA, packed.begin, packed.end)
     for number, message in enumerate(messages):
         if number in other:
             assert not message.startswith(b"\x08")
         else:
             assert values.view(np.int64)[number] == XEvent.FromString(message).metadata_id
+
+
+@given(st.lists(st.lists(events() | st.sampled_from([128, 16_383, 16_384]).map(padded), max_size=4), max_size=4))
+def test_the_events_of_a_line_are_found_among_its_other_fields(lines: list[list[bytes]]) -> None:
+    messages = [
+        b"".join(XLine(id=-1, name="a line", events=[XEvent.FromString(event)]).SerializeToString() for event in own)
+        for own in lines
+    ]
+    packed = Packed(messages)
+    fields = packed.long_fields()
+    parsed = [XLine.FromString(message) for message in messages]
+    found = fields.only(EVENT)
+    assert np.bincount(found.message, minlength=len(lines)).tolist() == [len(line.events) for line in parsed]
+    assert found.value.tolist() == [event.ByteSize() for line in parsed for event in line.events]
+    names = fields.last(len(lines), 0x12)
+    assert [packed.text(b, n) for b, n in zip(names.begin.tolist(), names.value.tolist(), strict=True)] == [
+        line.name for line in parsed
+    ]
+
+
+@given(st.lists(events(), min_size=1, max_size=4), st.data())
+def test_a_truncated_line_is_damaged_where_protobuf_says_so(messages: list[bytes], data: st.DataObject) -> None:
+    line = XLine(id=-1, name="a line", events=[XEvent.FromString(event) for event in messages]).SerializeToString()
+    part = line[: data.draw(st.integers(0, len(line)))]
+    assert fails(lambda: Packed([part, line]).long_fields(), Damaged) == fails(
+        lambda: XLine.FromString(part), DecodeError
+    )
 
 
 def value_of(stat: Any) -> Any:

@@ -35,7 +35,7 @@ from profkit.readers import jsonpieces
 from profkit.readers.xplane_columns import device_of_allocator, device_steps, host_steps, memory_table, span_table
 from profkit.readers.xplane_entries import KERNEL, Device, is_tensorflows
 from profkit.readers.xplane_messages import PackedSpace, ProfileOptions, refuse_pure_python
-from profkit.readers.xplane_plane import Events, Plane
+from profkit.readers.xplane_plane import Events, Line, Plane
 from profkit.readers.xplane_statistics import integer
 from profkit.readers.xplane_wire import Damaged
 from profkit.trace.batch import Batch, NativeHeader, NativeTrack, ReadContext
@@ -63,14 +63,17 @@ class XPlaneReader:
         """Yield a batch for each plane with lines. Raises UnreadableTrace, or MissingDependency for a slow protobuf."""
         refuse_pure_python()
         space = _parsed(path)
-        if not any(line.events for plane in space.planes for line in plane.lines):
-            raise UnreadableTrace(f"{path} is no trace: an XSpace without events")
-        reading = _Reading(path)
-        planes = [Plane(message) for message in space.planes]
-        # The host first: its markers of steps count for more than a device's.
-        for plane in sorted(planes, key=lambda plane: plane.device is not None):
-            if plane.message.lines:
-                yield reading.batch(plane)
+        reading = _Reading()
+        try:
+            planes = [Plane(message) for message in space.planes]
+            if not any(len(plane.events.tag) for plane in planes):
+                raise UnreadableTrace(f"{path} is no trace: an XSpace without events")
+            # The host first: its markers of steps count for more than a device's.
+            for plane in sorted(planes, key=lambda plane: plane.device is not None):
+                if plane.lines:
+                    yield reading.batch(plane)
+        except Damaged as error:
+            raise _damaged(path) from error
         yield Batch(
             pl.DataFrame(),
             pl.DataFrame(),
@@ -109,23 +112,16 @@ def _damaged(path: Path) -> UnreadableTrace:
 class _Reading:
     """One pass over one file: its tracks, whether a step has been found, and what its events say of the whole."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self) -> None:
         self.tracks: list[NativeTrack] = []
         self.has_steps = self.is_tensorflows = False
         self.flags: Flags = {}
-        self._path = path
 
     def batch(self, plane: Plane) -> Batch:
-        """The columns of one plane."""
-        try:
-            events = Events(plane)
-            return self._batch(plane, events)
-        except Damaged as error:
-            raise _damaged(self._path) from error
-
-    def _batch(self, plane: Plane, events: Events) -> Batch:
+        """The columns of one plane. Raises Damaged."""
+        events = Events(plane)
         track = len(self.tracks)
-        self.tracks += [_track(plane, line) for line in plane.message.lines]
+        self.tracks += [_track(plane, line) for line in plane.lines]
         steps = host_steps(events) if plane.device is None else device_steps(events)
         if plane.device is not None and self.has_steps:
             steps = steps[0][:0], steps[1][:0]
@@ -148,7 +144,7 @@ class _Reading:
         )
 
 
-def _track(plane: Plane, line: Any) -> NativeTrack:
+def _track(plane: Plane, line: Line) -> NativeTrack:
     name = line.display_name or line.name
     if plane.device is None:
         return NativeTrack(integer(plane.stats.get("process_id")), line.id, name, plane.name)
@@ -185,7 +181,7 @@ def _header(space: Any, planes: list[Plane], reading: _Reading) -> NativeHeader:
 
 def _zero(planes: list[Plane], start_ns: int) -> int:
     """The session's start where the lines count from it, 0 where they count from the epoch."""
-    latest = max(line.timestamp_ns for plane in planes for line in plane.message.lines)
+    latest = max(line.timestamp_ns for plane in planes for line in plane.lines)
     return 0 if latest >= start_ns else start_ns
 
 

@@ -76,9 +76,9 @@ _MESSAGES: _Messages = {
         (4, "python_tracer_level", "uint32"),
     ),
 }
-# The same where events are not to become objects: they stay the bytes they are (xplane_wire decodes those).
+# The same where lines, and with them their events, do not become objects: they stay the bytes they are.
 _PACKED: _Messages = _MESSAGES | {
-    "XLine": tuple((number, name, "bytes*" if name == "events" else kind) for number, name, kind in _MESSAGES["XLine"])
+    "XPlane": tuple((number, name, "bytes*" if name == "lines" else kind) for number, name, kind in _MESSAGES["XPlane"])
 }
 _SCALARS = {
     "int64": _Field.TYPE_INT64,
@@ -149,6 +149,7 @@ def _classes(package: str, messages: _Messages) -> dict[str, Any]:
 
 _CLASSES = _classes("profkit.xplane", _MESSAGES)
 XSpace: Any = _CLASSES["XSpace"]
+XLine: Any = _CLASSES["XLine"]
 XEvent: Any = _CLASSES["XEvent"]
 ProfileOptions: Any = _CLASSES["ProfileOptions"]
 PackedSpace: Any = _classes("profkit.xplane_packed", _PACKED)["XSpace"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from profkit.readers.xplane_entries import SCHEDULING, Entry, device_entry, device_of, host_entry, line_kind
 from profkit.readers.xplane_statistics import Keys, Names, Statistics
-from profkit.readers.xplane_wire import Ints, Packed
+from profkit.readers.xplane_wire import Fields, Ints, Packed
 
 Bools = npt.NDArray[np.bool_]
 Stats = dict[str, Any]
@@ -19,19 +19,36 @@ PS_PER_NS = 1_000
 # Categories that become no rows: half of all events at host level 2 and 3, and no question asks for them.
 BOOKKEEPING = frozenset((SCHEDULING,))
 
+# Tags of XLine's fields.
+_ID, _NAME, _TIMESTAMP, _EVENT, _DISPLAY_NAME = 0x08, 0x12, 0x18, 0x22, 0x5A
 # Tags of XEvent's fields. An offset and a number of occurrences are choices of one field: a sum of events has no time.
 _METADATA, _OFFSET, _DURATION, _STATISTIC, _OCCURRENCES = 0x08, 0x10, 0x18, 0x22, 0x28
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A thread or stream. Its events count from `timestamp_ns`."""
+
+    id: int
+    name: str
+    display_name: str
+    timestamp_ns: int
+
+
 class Plane:
-    """A plane's message, whose events are bytes still, with its tables; `device` is None for the host."""
+    """A plane's message with its tables, and where its events lie; `device` is None for the host."""
 
     def __init__(self, message: Any) -> None:
+        """Raises Damaged."""
         self.message = message
         self.name: str = message.name
         self.device = device_of(self.name)
         self.stat_table: dict[int, str] = {key: metadata.name for key, metadata in message.stat_metadata.items()}
         self.stats = self.stats_of(message)
+        self.packed = Packed(list(message.lines))
+        fields = self.packed.long_fields()
+        self.lines = _lines(self.packed, fields, len(message.lines))
+        self.events = fields.only(_EVENT)  # their messages are the lines
 
     def stats_of(self, message: Any) -> Stats:
         """The statistics of the plane or of an event's metadata, by name."""
@@ -61,22 +78,20 @@ class Events:
 
     def __init__(self, plane: Plane) -> None:
         """Raises Damaged."""
-        lines = plane.message.lines
-        packed = Packed(list(chain.from_iterable(line.events for line in lines)))
-        line = np.repeat(np.arange(len(lines)), [len(line.events) for line in lines])
-        kinds = [line_kind(plane.device, line.name) for line in lines]
-        self.entries, self.kinds, code = _entries(plane, _metadata_ids(packed), kinds, line)
+        packed, line, begin = plane.packed, plane.events.message, plane.events.begin
+        end = begin + plane.events.value.astype(np.int64)
+        self.entries, self.kinds, code = _entries(plane, _metadata_ids(packed, begin, end), line)
         kept = np.flatnonzero(~np.array([entry.category in BOOKKEEPING for entry in self.entries], np.bool_)[code])
         self.total, self.bookkeeping = len(code), len(code) - len(kept)
-        fields = packed.fields(packed.begin[kept], packed.end[kept])
+        fields = packed.fields(begin[kept], end[kept])
         occurrences = fields.last(len(kept), _OFFSET, _OCCURRENCES)
         timed = np.flatnonzero((occurrences.tag != _OCCURRENCES) | (occurrences.value == 0))
         self.sums = len(kept) - len(timed)
         if self.sums:
             kept = kept[timed]
-            fields = packed.fields(packed.begin[kept], packed.end[kept])
+            fields = packed.fields(begin[kept], end[kept])
         self.line, self.code = line[kept], code[kept]
-        zero_ns = np.array([line.timestamp_ns for line in lines], np.int64)
+        zero_ns = np.array([line.timestamp_ns for line in plane.lines], np.int64)
         offset, duration = (fields.last(len(kept), tag).value.view(np.int64) for tag in (_OFFSET, _DURATION))
         self.start, self.duration = _times(zero_ns[self.line], offset, duration)
         self.statistics = Statistics(packed, fields.only(_STATISTIC), Names(plane.stat_table))
@@ -100,16 +115,26 @@ class Events:
         return values, present
 
 
-def _metadata_ids(packed: Packed) -> Ints:
+def _lines(packed: Packed, fields: Fields, count: int) -> list[Line]:
+    def texts(tag: int) -> list[str]:
+        found = fields.last(count, tag)
+        return [packed.text(b, n) for b, n in zip(found.begin.tolist(), found.value.tolist(), strict=True)]
+
+    ids, timestamps = (fields.last(count, tag).value.view(np.int64).tolist() for tag in (_ID, _TIMESTAMP))
+    return list(map(Line, ids, texts(_NAME), texts(_DISPLAY_NAME), timestamps))
+
+
+def _metadata_ids(packed: Packed, begin: Ints, end: Ints) -> Ints:
     """Each event's key of its name: its first field, where the writer keeps protobuf's order."""
-    ids, other = packed.first_field(_METADATA)
+    ids, other = packed.first_field(_METADATA, begin, end)
     if len(other):
-        ids[other] = packed.fields(packed.begin[other], packed.end[other]).last(len(other), _METADATA).value
+        ids[other] = packed.fields(begin[other], end[other]).last(len(other), _METADATA).value
     return ids.view(np.int64)
 
 
-def _entries(plane: Plane, ids: Ints, kinds: list[str], line: Ints) -> tuple[list[Entry], list[str], Ints]:
+def _entries(plane: Plane, ids: Ints, line: Ints) -> tuple[list[Entry], list[str], Ints]:
     """The entries of the metadata that are used on each kind of line, those kinds, and which one each event has."""
+    kinds = [line_kind(plane.device, line.name) for line in plane.lines]
     table = plane.message.event_metadata
     known = [*table.values(), None]
     distinct = sorted(set(kinds))

@@ -7,7 +7,7 @@ Groups (wire types 3 and 4), which proto3 does not have, count as damage.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,7 @@ _PAIRS = tuple(
         (0x0000_0000_0FFF_FFFF, 0x0FFF_FFFF_0000_0000, 4),
     )
 )
+_NONE: Ints = np.zeros(0, np.int64)
 _BLOCK = 16_384  # messages decoded together: their columns stay in the processor's cache
 _PADDING = 40  # bytes behind the last message: a tag and a value of the greatest size, and a word read from their end
 
@@ -73,25 +74,34 @@ class Packed:
     """Bytes with messages in them, each from its `begin` to its `end`."""
 
     def __init__(self, messages: Sequence[bytes]) -> None:
-        joined = b"".join((*messages, bytes(_PADDING)))
-        self.data = np.frombuffer(joined, np.uint8)
+        self._bytes = b"".join((*messages, bytes(_PADDING)))
+        self._data = np.frombuffer(self._bytes, np.uint8)
         # The eight bytes from each position on, as one number.
-        self._words: Words = np.ndarray((len(joined) - 7,), "<u8", joined, strides=(1,))
+        self._words: Words = np.ndarray((len(self._bytes) - 7,), "<u8", self._bytes, strides=(1,))
         self.end: Ints = np.cumsum(np.fromiter(map(len, messages), np.int64, len(messages)))
         self.begin: Ints = np.concatenate((np.zeros(1, np.int64), self.end[:-1])) if len(messages) else self.end
 
     def text(self, begin: int, length: int) -> str:
         """UTF-8 from these bytes."""
-        return self.data[begin : begin + length].tobytes().decode(errors="replace")
+        return self._bytes[begin : begin + length].decode(errors="replace")
 
     def fields(self, begin: Ints, end: Ints) -> Fields:
         """All fields of the messages at these places. Raises Damaged."""
-        none = np.zeros(0, np.int64)
-        parts = [Fields(none, none, none.view(np.uint64), none)]
-        for first in range(0, len(begin), _BLOCK):
-            block = slice(first, first + _BLOCK)
-            parts += self._rounds(first, begin[block], end[block])
-        return Fields(*(np.concatenate([getattr(part, name) for part in parts]) for name in Fields.__slots__))
+        rounds = (self._rounds(block.start, begin[block], end[block]) for block in _blocks(begin))
+        return _joined([fields for block in rounds for fields in block])
+
+    def long_fields(self) -> Fields:
+        """All fields of these messages themselves, which are few and have many each. Raises Damaged."""
+        ranges = zip(self.begin.tolist(), self.end.tolist(), strict=True)
+        starts = [np.fromiter(_starts(self._bytes, begin, end), np.int64) for begin, end in ranges]
+        message = np.repeat(np.arange(len(starts)), [len(own) for own in starts])
+        at = np.concatenate([_NONE, *starts])
+        return _joined([self._decoded(message[b], at[b], self.end[message[b]])[0] for b in _blocks(at)])
+
+    def first_field(self, tag: int, begin: Ints, end: Ints) -> tuple[Words, Ints]:
+        """Values of the varint that each message begins with, and the numbers of messages that begin otherwise."""
+        other = np.flatnonzero((begin == end) | (self._data[begin] != tag))
+        return np.concatenate([_NONE.view(np.uint64), *(self._varints(begin[b] + 1)[0] for b in _blocks(begin))]), other
 
     def _rounds(self, first: int, begin: Ints, end: Ints) -> list[Fields]:
         """The first fields of some messages, their second ones, and so on. `first` is the first message's number."""
@@ -99,25 +109,25 @@ class Packed:
         message = np.flatnonzero(begin < end)
         at, end = begin[message], end[message]
         while len(message):
-            tag, size = self._tags(at)
-            if (at + size > end).any() or (tag < 8).any():
-                raise Damaged
-            value, starts, after = self._values(at + size, tag & 7)
-            if (after > end).any():
-                raise Damaged
-            rounds.append(Fields(message + first, tag, value, starts))
+            fields, after = self._decoded(message + first, at, end)
+            rounds.append(fields)
             more = np.flatnonzero(after < end)
             message, at, end = message[more], after[more], end[more]
         return rounds
 
-    def first_field(self, tag: int) -> tuple[Words, Ints]:
-        """Values of the varint that each message begins with, and the numbers of messages that begin otherwise."""
-        other = np.flatnonzero((self.begin == self.end) | (self.data[self.begin] != tag))
-        return self._varints(self.begin + 1)[0], other
+    def _decoded(self, message: Ints, at: Ints, end: Ints) -> tuple[Fields, Ints]:
+        """The fields at these places, and where what follows them begins, which is not behind their messages' ends."""
+        tag, size = self._tags(at)
+        if (at + size > end).any() or (tag < 8).any():
+            raise Damaged
+        value, begin, after = self._values(at + size, tag & 7)
+        if (after > end).any():
+            raise Damaged
+        return Fields(message, tag, value, begin), after
 
     def _tags(self, at: Ints) -> tuple[Ints, Ints | int]:
         """Tags at these places, and how many bytes they take: one, unless the field's number is above 15."""
-        tags = self.data[at]
+        tags = self._data[at]
         if (tags < 0x80).all():
             return tags.astype(np.int64), 1
         long_tags, sizes = self._varints(at)
@@ -131,7 +141,7 @@ class Packed:
             value[fixed], size[fixed] = self._fixed(at[fixed], kind[fixed])
         begin = at + size
         # A length greater than the data is damage, which the caller sees from where the field would end.
-        length = np.minimum(value, np.uint64(len(self.data))).astype(np.int64)
+        length = np.minimum(value, np.uint64(len(self._data))).astype(np.int64)
         return value, begin, np.where(kind == LENGTH, begin + length, begin)
 
     def _fixed(self, at: Ints, kind: Ints) -> tuple[Words, Ints]:
@@ -158,8 +168,58 @@ class Packed:
 
     def _add_last_bytes(self, rows: Ints, at: Ints, value: Words, size: Ints) -> None:
         """The ninth and the tenth byte of the varints in these rows. One that goes on behind them ends nowhere."""
-        ninth, tenth = self.data[at[rows] + 8].astype(np.uint64), self.data[at[rows] + 9].astype(np.uint64)
+        ninth, tenth = self._data[at[rows] + 8].astype(np.uint64), self._data[at[rows] + 9].astype(np.uint64)
         has_tenth = ninth >= 0x80
         value[rows] |= (ninth & np.uint64(0x7F)) << np.uint64(56)
         value[rows] |= np.where(has_tenth, tenth << np.uint64(63), np.uint64(0))
-        size[rows] = np.where(has_tenth, np.where(tenth >= 0x80, len(self.data), 10), 9)
+        size[rows] = np.where(has_tenth, np.where(tenth >= 0x80, len(self._data), 10), 9)
+
+
+def _blocks(rows: Ints) -> list[slice]:
+    return [slice(first, first + _BLOCK) for first in range(0, len(rows), _BLOCK)]
+
+
+def _joined(parts: Sequence[Fields]) -> Fields:
+    """All these fields, in this order."""
+    parts = [Fields(_NONE, _NONE, _NONE.view(np.uint64), _NONE), *parts]
+    return Fields(*(np.concatenate([getattr(part, name) for part in parts]) for name in Fields.__slots__))
+
+
+def _starts(data: bytes, at: int, end: int) -> Iterator[int]:
+    """Where each field of a message begins: the one thing that can only be found from field to field.
+
+    Nearly all fields here are bytes, of fewer than 2^14; the others are left to `_behind`.
+    """
+    while at < end:
+        yield at
+        if data[at] & 0x87 == LENGTH:
+            size = data[at + 1]
+            if size < 0x80:
+                at += 2 + size
+                continue
+            if data[at + 2] < 0x80:
+                at += 3 + (size & 0x7F | data[at + 2] << 7)
+                continue
+        at = _behind(data, at)
+
+
+def _behind(data: bytes, at: int) -> int:
+    """Where the field that begins here ends."""
+    tag, at = _varint(data, at)
+    if tag & 7 == VARINT:
+        return _varint(data, at)[1]
+    if tag & 7 == LENGTH:
+        size, at = _varint(data, at)
+        return at + size
+    if tag & 7 in (FIXED64, FIXED32):
+        return at + (8 if tag & 7 == FIXED64 else 4)
+    raise Damaged
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A varint, and the first byte behind it."""
+    value = shift = 0
+    while data[at] >= 0x80:
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    return value | data[at] << shift, at + 1
