@@ -112,12 +112,11 @@ def test_the_events_of_a_line_are_found_among_its_other_fields(lines: list[list[
         for own in lines
     ]
     packed = Packed(messages)
-    fields = packed.long_fields()
+    found, others = packed.long_fields(EVENT)
     parsed = [XLine.FromString(message) for message in messages]
-    found = fields.only(EVENT)
     assert np.bincount(found.message, minlength=len(lines)).tolist() == [len(line.events) for line in parsed]
     assert found.value.tolist() == [event.ByteSize() for line in parsed for event in line.events]
-    names = fields.last(len(lines), 0x12)
+    names = others.last(len(lines), 0x12)
     assert [packed.text(b, n) for b, n in zip(names.begin.tolist(), names.value.tolist(), strict=True)] == [
         line.name for line in parsed
     ]
@@ -127,7 +126,7 @@ def test_the_events_of_a_line_are_found_among_its_other_fields(lines: list[list[
 def test_a_truncated_line_is_damaged_where_protobuf_says_so(messages: list[bytes], data: st.DataObject) -> None:
     line = XLine(id=-1, name="a line", events=[XEvent.FromString(event) for event in messages]).SerializeToString()
     part = line[: data.draw(st.integers(0, len(line)))]
-    assert fails(lambda: Packed([part, line]).long_fields(), Damaged) == fails(
+    assert fails(lambda: Packed([part, line]).long_fields(EVENT), Damaged) == fails(
         lambda: XLine.FromString(part), DecodeError
     )
 

@@ -46,9 +46,8 @@ class Plane:
         self.stat_table: dict[int, str] = {key: metadata.name for key, metadata in message.stat_metadata.items()}
         self.stats = self.stats_of(message)
         self.packed = Packed(list(message.lines))
-        fields = self.packed.long_fields()
-        self.lines = _lines(self.packed, fields, len(message.lines))
-        self.events = fields.only(_EVENT)  # their messages are the lines
+        self.events, others = self.packed.long_fields(_EVENT)  # the events' messages are the lines
+        self.lines = _lines(self.packed, others, len(message.lines))
 
     def stats_of(self, message: Any) -> Stats:
         """The statistics of the plane or of an event's metadata, by name."""

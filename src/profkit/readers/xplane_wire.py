@@ -55,7 +55,11 @@ class Fields:
 
     def only(self, tag: int) -> Fields:
         """The fields with this tag."""
-        at = np.flatnonzero(self.tag == tag)
+        return self.having(self.tag == tag)
+
+    def having(self, marked: npt.NDArray[np.bool_]) -> Fields:
+        """The fields that are marked."""
+        at = np.flatnonzero(marked)
         return Fields(self.message[at], self.tag[at], self.value[at], self.begin[at])
 
     def last(self, count: int, *tags: int) -> Fields:
@@ -90,13 +94,19 @@ class Packed:
         rounds = (self._rounds(block.start, begin[block], end[block]) for block in _blocks(begin))
         return _joined([fields for block in rounds for fields in block])
 
-    def long_fields(self) -> Fields:
-        """All fields of these messages themselves, which are few and have many each. Raises Damaged."""
-        ranges = zip(self.begin.tolist(), self.end.tolist(), strict=True)
-        starts = [np.fromiter(_starts(self._bytes, begin, end), np.int64) for begin, end in ranges]
-        message = np.repeat(np.arange(len(starts)), [len(own) for own in starts])
-        at = np.concatenate([_NONE, *starts])
-        return _joined([self._decoded(message[b], at[b], self.end[message[b]])[0] for b in _blocks(at)])
+    def long_fields(self, tag: int) -> tuple[Fields, Fields]:
+        """The fields of these messages themselves, few that have many each: those with this tag, and the others.
+
+        Raises Damaged.
+        """
+        wanted, others = [], []
+        for number, (begin, end) in enumerate(zip(self.begin.tolist(), self.end.tolist(), strict=True)):
+            at = np.fromiter(_starts(self._bytes, begin, end), np.int64)
+            for block in _blocks(at):
+                fields, _ = self._decoded(np.full(len(at[block]), number), at[block], end)
+                wanted.append(fields.having(fields.tag == tag))
+                others.append(fields.having(fields.tag != tag))
+        return _joined(wanted), _joined(others)
 
     def first_field(self, tag: int, begin: Ints, end: Ints) -> tuple[Words, Ints]:
         """Values of the varint that each message begins with, and the numbers of messages that begin otherwise."""
@@ -115,7 +125,7 @@ class Packed:
             message, at, end = message[more], after[more], end[more]
         return rounds
 
-    def _decoded(self, message: Ints, at: Ints, end: Ints) -> tuple[Fields, Ints]:
+    def _decoded(self, message: Ints, at: Ints, end: Ints | int) -> tuple[Fields, Ints]:
         """The fields at these places, and where what follows them begins, which is not behind their messages' ends."""
         tag, size = self._tags(at)
         if (at + size > end).any() or (tag < 8).any():
