@@ -59,6 +59,8 @@ def names(spans: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
 def _name(name: str, category: str | None, module: str | None, kind: str) -> tuple[str, str]:
     if category in ("tf_op", "tf_data") and module:
         return f"{module}:{name}", name
+    if category == "eager_op":
+        return f"EagerLocalExecute: {name}", name
     if category == "python":
         return f"${name}", ""
     if kind == "op" and category not in ("tf_op", "xla_op"):

@@ -155,7 +155,8 @@ def test_a_step_is_a_root_event_with_a_number(file: Path) -> None:
     space.event("train", 0, 1_000, step_num=7, _r=1)
     space.event("FunctionRun", 100, 500, _r=1)
     space.event("checkpoint", 2_000, 100, step_num=7)
-    assert categories(file, space) == {"ProfilerStep#7": "user_annotation", "FunctionRun": "host", "checkpoint": "host"}
+    found = {"ProfilerStep#7": "user_annotation", "FunctionRun": "framework", "checkpoint": "host"}
+    assert categories(file, space) == found
     assert json.loads(rows(file)[0]["args"]) == {"step_num": 7, "_r": 1, "marker": "train"}
     assert traced(file).info.first_step == 7
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from profkit.trace.model import Trace
 from profkit.trace.nesting import subtree_end
-from profkit.trace.vocabulary import EXECUTOR_CATEGORIES, STEP_WAIT_CATEGORIES
+from profkit.trace.vocabulary import EXECUTOR_CATEGORIES, INTERNAL_CATEGORIES, STEP_WAIT_CATEGORIES
 from profkit.trace.words import Words
 
 Ints = npt.NDArray[np.int64]
@@ -85,6 +85,28 @@ class Columns:
         """Waits for data that hold up the step: on the training thread, or in the graph, wherever it runs."""
         in_the_graph = self._categories.among(*STEP_WAIT_CATEGORIES)
         return self.kind("data_wait") & (self.on_training_thread | in_the_graph)
+
+    @cached_property
+    def internals(self) -> Bools:
+        """What a framework calls around the work."""
+        return self._categories.among(*INTERNAL_CATEGORIES)
+
+    @cached_property
+    def self_time(self) -> Ints:
+        """Duration minus direct children, in nanoseconds; what a framework calls around the work is its caller's."""
+        own: Ints = self.trace.spans["self_ns"].to_numpy()
+        internals = self.internals
+        if not internals.any():
+            return own
+        parent = self.trace.spans["parent"].cast(pl.Int64).fill_null(-1).to_numpy()
+        caller = np.where(internals, parent, -1)
+        while len(deeper := np.flatnonzero((caller >= 0) & internals[caller])):
+            caller[deeper] = parent[caller[deeper]]
+        called = np.flatnonzero(caller >= 0)
+        own = own.copy()
+        np.add.at(own, caller[called], own[called])
+        own[called] = 0
+        return own
 
     @cached_property
     def passes_begun(self) -> Bools:

@@ -19,7 +19,7 @@ def operator_classes(trace: Trace, columns: Columns | None = None) -> list[Opera
     columns = columns or Columns(trace)
     on_host = columns.kind(*OPERATOR_KINDS) & ~columns.on_device_track
     grouped = (
-        trace.spans.select("op_class", "self_ns", "duration_ns")
+        trace.spans.select("op_class", "duration_ns", pl.Series("self_ns", columns.self_time))
         .with_columns(pl.Series("on_host", on_host), pl.Series("on_device", columns.device_work))
         .filter(pl.col("on_host") | pl.col("on_device"))
         .group_by("op_class", maintain_order=True)

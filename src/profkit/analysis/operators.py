@@ -22,8 +22,9 @@ def operators(trace: Trace, columns: Columns | None = None) -> tuple[list[Operat
     minus direct children; `device_ns` the device work launched from inside.
     """
     columns = columns or Columns(trace)
-    rows = np.flatnonzero(columns.kind(*HOST_KINDS) & ~columns.on_device_track)
-    table = trace.spans.select("name", "self_ns", "op_class", "kind", "shapes")[rows].with_columns(
+    rows = np.flatnonzero(columns.kind(*HOST_KINDS) & ~columns.internals & ~columns.on_device_track)
+    table = trace.spans.select("name", "op_class", "kind", "shapes")[rows].with_columns(
+        pl.Series("self_ns", columns.self_time[rows]),
         pl.Series("total_ns", columns.duration[rows]),
         pl.Series("device_ns", device_time(trace, columns)[rows]),
         pl.Series("outermost", _outermost_of_name(trace, columns, rows)),

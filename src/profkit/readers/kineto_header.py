@@ -24,7 +24,7 @@ def header_of(top: dict[str, Any]) -> NativeHeader:
         world_size=_int(distributed.get("world_size")),
         backend=str(distributed.get("backend") or ""),
         host=str(fields.get("host_name") or ""),
-        frameworks={name: str(own[name]) for name in _FRAMEWORKS if own.get(name)},
+        frameworks={name: str(own[name]) for name in _FRAMEWORKS if isinstance(own.get(name), str)},
         devices=[_scalars(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else [],
         flags=_scalars({key: value for key, value in fields.items() if key in _FLAGS}),
     )

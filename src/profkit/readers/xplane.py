@@ -9,13 +9,15 @@ Categories, the reader's words for what an event is, from its plane, its line an
     user_annotation    a step, named `ProfilerStep#<n>`: an event with `step_num` and `_r`, or Keras's `Profiled batch`;
                        where the host marked none, the first device's line `Steps`
     tf_op              an operator, `<scope>/<op>:<type>`: the type is the name, the rest the module
+    eager_op           an operator that TensorFlow was asked for by itself, outside any graph
     xla_op             an operator of a compiled program run by the host
     tf_data            a stage of the input pipeline, and the operators on its threads
     tf_data_wait       the graph or the training loop waits for a batch; also what is marked as an input stage
     python             a frame of the Python tracer
     runtime            a call into the device's runtime
     scheduling         thread pools and executors at work on themselves: counted as `bookkeeping`, and no spans
-    host               anything else of the host
+    framework          what TensorFlow's and XLA's runtimes call around the work
+    host               anything else of the host, the program's own ranges among it
     device_kernel, device_memcpy, device_memset, device_collective        work of a device
     device_module, device_async, device_scope    programs, copies beside the work, summaries: they overlap the work
 """

@@ -7,7 +7,15 @@ import re
 import numpy as np
 import polars as pl
 
-from profkit.readers.xplane_entries import KEPT, MEMORY, STEPS_LINE, WAIT
+from profkit.readers.xplane_entries import (
+    HOST_LINE,
+    INPUT_LINE,
+    KEPT,
+    KEPT_OF_DEVICES,
+    MEMORY,
+    STEPS_LINE,
+    WAIT,
+)
 from profkit.readers.xplane_plane import Events
 from profkit.readers.xplane_statistics import Pieces, as_json
 from profkit.readers.xplane_wire import Ints
@@ -146,8 +154,11 @@ def _sizes(events: Events) -> tuple[Ints, pl.Series]:
 
 def _args(events: Events, steps: Ints) -> pl.Series:
     """Kept statistics in JSON: those of the entry, the row's own, and the name that a step's number has replaced."""
+    on_device = not {HOST_LINE, INPUT_LINE} & set(events.kinds)
     own = events.statistics.pieces(
-        KEPT, ~events.where(MEMORY), events.of_entries([entry.keeps_all for entry in events.entries])
+        KEPT | KEPT_OF_DEVICES if on_device else KEPT,
+        ~events.where(MEMORY),
+        events.of_entries([entry.keeps_all for entry in events.entries]),
     )
     markers = [as_json(events.entries[code].name) for code in events.code[steps].tolist()]
     pieces = own.followed_by(

@@ -14,6 +14,8 @@ MEMORY = "memory"
 KERNEL = "device_kernel"
 PYTHON = "python"
 SCHEDULING = "scheduling"
+EAGER = "eager_op"
+FRAMEWORK = "framework"
 OPERATOR = "tf_op"
 INPUT = "tf_data"
 
@@ -31,6 +33,7 @@ KEPT = frozenset(
         *("kernel_details", "memcpy_details", "device_id", "kernel_type"),
     )
 )
+KEPT_OF_DEVICES = frozenset(("name",))  # of the operator a kernel comes from; on the host a keyword of anybody's
 
 _DEVICE_PLANE = re.compile(r"/device:([A-Z]+):(\d+)")
 # Category -> how the name of an event of the host begins, or what it is as a whole. The first that matches decides.
@@ -44,6 +47,15 @@ _HOST_CATEGORY = re.compile(
             (WAIT, r"IteratorGetNext\w*::DoCompute$"),
             (INPUT, r"(?:Make)?Iterator::|InstantiatedCapturedFunction::|\w+(?:Produce|Consume)$"),
             ("runtime", r"(?:hip|cuda|cu)[A-Z]\w*$"),
+            (EAGER, r"EagerLocalExecute: (?!__|_Eager|IteratorGetNext|Optional)"),
+            (
+                FRAMEWORK,
+                r"FunctionRun$|ParallelFor$|Eager(?:(?:Kernel)?Execute$|LocalExecute: |CopyToDevice$)|TFE_"
+                r"|KernelAndDeviceFunc::|ThenExecuteCallback$"
+                r"|ValidateInputTypeAndPlacement$|convert_to_tensor$|tf\.constant$|PythonRefManager::|Thunks?::"
+                r"|\w*(?:PjRt|PJRT|Tfrt)\w*|BufferSequencingEvent::|GpuExecutable::|tpu::|ParseArguments$|DevicePut$"
+                r"|RecordUsage$|Handle (?:inputs?|outputs?)\b|Wait for \w+ holds$",
+            ),
             (OPERATOR, r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*:[A-Za-z_]\w*$"),  # <scope>/<op>:<type>
         )
     )
@@ -111,6 +123,8 @@ def host_entry(name: str, line: str) -> Entry:
     category = (found and found.lastgroup) or "host"
     if category == PYTHON:
         return Entry(name[1:], category)
+    if category == EAGER:
+        return Entry(name.partition(": ")[2], category)
     if category == OPERATOR:
         scope, _, kind = name.rpartition(":")
         # What the input pipeline computes is none of the step's own work.

@@ -33,6 +33,7 @@ _KIND_OF_CATEGORY = {
     # XPlane (profkit.readers.xplane says what each one is)
     "tf_op": "op",
     "xla_op": "op",
+    "eager_op": "op",
     "tf_data": "data_work",
     "tf_data_wait": "data_wait",
     "python": "python",
@@ -44,6 +45,8 @@ _KIND_OF_CATEGORY = {
 }
 # Operators that a framework's own executor runs on threads of its own, never for the input pipeline.
 EXECUTOR_CATEGORIES = ("tf_op", "xla_op")
+# What frameworks call around the work: shown on the timeline, and no operator of anybody's.
+INTERNAL_CATEGORIES = ("framework",)
 # Waits that hold up the step on whatever thread they are.
 STEP_WAIT_CATEGORIES = ("tf_data_wait",)
 
@@ -99,7 +102,7 @@ def class_of(kind_: str, category: str | None, name: str) -> str | None:
     return _CLASS_OF_KIND.get(kind_)
 
 
-_CLASS_IN = {"tf_op": opclasses.tensorflow_class, "xla_op": opclasses.xla_class}
+_CLASS_IN = {"tf_op": opclasses.tensorflow_class, "eager_op": opclasses.tensorflow_class, "xla_op": opclasses.xla_class}
 _CLASS_OF_KIND = {"collective": "communication", "memcpy": "copy", "memset": "copy", "sync": "sync"}
 
 
