@@ -16,6 +16,7 @@ PYTHON = "python"
 SCHEDULING = "scheduling"
 EAGER = "eager_op"
 FRAMEWORK = "framework"
+EXECUTOR = "executor"
 OPERATOR = "tf_op"
 INPUT = "tf_data"
 
@@ -43,7 +44,9 @@ _HOST_CATEGORY = re.compile(
         for category, pattern in (
             (PYTHON, r"\$"),
             (MEMORY, r"Memory(?:All|Deall)ocation$"),
-            (SCHEDULING, r"ThreadpoolListener::|Executor(?:State::|DoneCallback$|PropagateOutputs$)|end: "),
+            # XProf takes these two for work of the host, and their time is some of it.
+            (EXECUTOR, r"Executor(?:State::Process|DoneCallback)$"),
+            (SCHEDULING, r"ThreadpoolListener::|Executor(?:State::|PropagateOutputs$)|end: "),
             (WAIT, r"IteratorGetNext\w*::DoCompute$"),
             (INPUT, r"(?:Make)?Iterator::|InstantiatedCapturedFunction::|\w+(?:Produce|Consume)$"),
             ("runtime", r"(?:hip|cuda|cu)[A-Z]\w*$"),
@@ -121,6 +124,8 @@ def host_entry(name: str, line: str) -> Entry:
     """What an event of the host is, by its name and its kind of line."""
     found = _HOST_CATEGORY.match(name)
     category = (found and found.lastgroup) or "host"
+    if category == EXECUTOR:
+        return Entry(name, FRAMEWORK)
     if category == PYTHON:
         return Entry(name[1:], category)
     if category == EAGER:
