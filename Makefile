@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+BARE   := $(VENV)-bare
 SOURCES := $(shell find src hooks exporters -name '*.py') pyproject.toml
 
 .PHONY: help demo test check bench format clean
@@ -15,13 +16,14 @@ demo: $(VENV)/demo  ## Train on real images in PyTorch and in Keras, print both 
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python samples/keras_digits.py --logdir runs/digits
 	@echo 'Open both in TensorBoard: $(BIN)/tensorboard --logdir runs/digits'
 
-test: $(VENV)/wheel  ## What CI runs: lint, types and tests, all against the installed wheel.
+test: $(VENV)/wheel $(BARE)/wheel  ## What CI runs: lint, types and tests against the installed wheel, and without any framework.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p profkit
 	$(BIN)/mypy tests samples benchmarks
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
+	$(BARE)/bin/python -m pytest -q -p no:cacheprovider
 
 check: test
 
@@ -33,7 +35,7 @@ format: $(VENV)/development  ## Put the sources into the project's form.
 	$(BIN)/ruff format .
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(BARE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "profkit needs Python 3.11 or newer, found " + sys.version)'
@@ -54,3 +56,11 @@ $(VENV)/wheel: $(VENV)/development $(SOURCES)
 	$(BIN)/python -m build --wheel --no-isolation . > $(VENV)/build.log 2>&1 || (cat $(VENV)/build.log; false)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	@touch $@ $(VENV)/demo
+
+# Reading, analysing and exporting need no framework: the tests that need none pass where none is installed.
+$(BARE)/wheel: $(VENV)/wheel
+	@echo 'Installing profkit without any framework into $(BARE).'
+	test -x $(BARE)/bin/python || $(PYTHON) -m venv $(BARE)
+	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
+	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl 'pytest>=8.3' 'hypothesis>=6.100'
+	@touch $@

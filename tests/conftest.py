@@ -19,8 +19,17 @@ from profkit import active
 from profkit.records import Record, frames
 from profkit.run import profile
 from profkit.testing import FakeClock
+from tests.needs import missing
 
 R = TypeVar("R")
+
+collect_ignore = sorted(missing())
+
+
+def pytest_report_header() -> list[str]:
+    """Say which tests are left out, and why."""
+    return [f"left out: {file}, without {', '.join(modules)}" for file, modules in missing().items()]
+
 
 # What hooks replace while they are started: module, class, method.
 REPLACED = (

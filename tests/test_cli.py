@@ -24,6 +24,7 @@ from profkit.cli.run import as_text, schedule
 from profkit.cli.terminal import Terminal
 from profkit.schedule import Schedule
 from tests.corpus import CORPUS, RESNET_4, SLOW, needs_corpus
+from tests.needs import needs
 from tests.traces import op, step, wait, written
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -277,6 +278,7 @@ for _ in range(6):
 """
 
 
+@needs("torch")
 def test_run_with_json_ends_with_the_report_of_that_run(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
     counts = "skip_first=1,warmup=1,active=2"

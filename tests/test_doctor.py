@@ -15,6 +15,7 @@ from profkit.cli.doctor import LIMITED, MISSING, OK, Check
 from profkit.cli.main import main
 from profkit.cli.terminal import Terminal
 from profkit.errors import MissingDependency
+from tests.needs import needs
 
 NARROW = Terminal(width=60, colour=False, unicode=True)
 
@@ -61,6 +62,7 @@ def test_exit_code_is_2_where_the_log_folder_cannot_be_written(
     ]
 
 
+@needs("torch")
 def test_json_holds_each_check_with_its_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,10 +102,18 @@ def hook(name: str) -> EntryPoint:
     return EntryPoint(name, "somewhere:Hook", plugins.HOOKS)
 
 
+@needs("torch")
 def test_a_hook_whose_framework_is_installed_can_be_attached() -> None:
     check = doctor.hook_check(hook("pytorch"), "torch")
     assert check.state == OK
     assert "attached once torch is imported" in check.detail
+
+
+@needs("tensorflow")
+def test_tensorflow_is_known_by_whatever_distribution_holds_it() -> None:
+    version = doctor.framework_version("tensorflow")
+    assert version is not None
+    assert version[0].isdigit()
 
 
 def test_a_hook_without_its_framework_says_how_to_get_it() -> None:

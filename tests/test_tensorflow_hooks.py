@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
 from profkit.analysis.summary import report
+from profkit.exporters.xprof import XProfExporter
 from profkit.trace.load import load
 from profkit.trace.model import Run
+from tests.xprof_viewer import overview
 
 RunPython = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -193,3 +196,27 @@ with profkit.profile("runs", **options):
 """
     )
     assert run.steps.height == 40
+
+
+def test_xprof_counts_the_steps_of_a_live_keras_run_and_its_input(ran: Callable[[str], Run], tmp_path: Path) -> None:
+    run = ran("with profkit.profile('runs', **options): model.fit(data(), verbose=0)")
+    found = report(run)
+    [file] = XProfExporter().export(run, found, tmp_path)
+    page = overview(file)
+    assert len(page.steps) == 4
+    assert page.mean("infeedTimeMs") == pytest.approx(mean(s.wait_ns for s in found.window_steps) / 1e6, abs=0.5)
+    assert "HIGHLY input-bound" in page.verdict
+
+
+def test_what_keras_own_callback_leaves_has_steps(run_python: RunPython, tmp_path: Path) -> None:
+    """XProf finds none in it: the marker is no root."""
+    ended = run_python(
+        f"import warnings; warnings.simplefilter('ignore')\n{MODEL}\n"
+        "model.fit(data(), verbose=0, callbacks=[keras.callbacks.TensorBoard('logs', profile_batch=(5, 9))])"
+    )
+    assert ended.returncode == 0, ended.stderr
+    [file] = (tmp_path / "logs").rglob("*.xplane.pb")
+    found = report(load(file))
+    assert found.steps in (4, 5)  # the callback starts its profiler within the first of them
+    assert found.findings[0].cause == "input_bound"
+    assert not overview(file).steps
