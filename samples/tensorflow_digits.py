@@ -19,7 +19,7 @@ import profkit
 def dataset(paths: list[Path], augment: bool = False) -> Any:
     """Images and labels, decoded by Python when asked for, turned a little if `augment`."""
     labels = [label_of(path) for path in paths]
-    files = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], labels))
+    files = tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], labels)).shuffle(len(paths))
     most = 12.0 if augment else 0.0
     return files.map(lambda path, label: (image(path, tf.random.uniform((), -most, most)), label))
 
@@ -98,7 +98,7 @@ def main() -> None:
         images = images.cache()
         for _ in images:  # fills the cache
             pass
-    batches = images.shuffle(len(training)).batch(32, drop_remainder=True).prefetch(2)
+    batches = images.batch(32, drop_remainder=True).prefetch(2)
     trainer = Trainer(network())
     hparams = {"loader": args.loader, "epochs": args.epochs, "seed": args.seed}
 
