@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profkit.boundaries import CALLBACK, MARKER, OPTIMIZER, Boundaries
+from profkit.boundaries import BATCH, CALLBACK, EVALUATION, MARKER, OPTIMIZER, Boundaries, Requests
 from profkit.records import Step
 
 Signals = list[tuple[str, int]]
@@ -88,3 +88,41 @@ def test_only_one_source_counts_at_a_time(deltas: Signals) -> None:
     sources = [step.source for step in counted(deltas)]
     changes = sum(one != two for one, two in pairwise(sources))
     assert changes <= 2  # upwards only: optimizer, callback, marker
+
+
+# --- a loop that only asks for batches ---------------------------------------------------------------------------
+
+
+def asked(requests: list[tuple[int, bool]], gone: set[int] | None = None) -> list[bool]:
+    """Whether each request ended a step: a loader's number, and whether it had a batch."""
+    known = gone if gone is not None else set()
+    counting, ended = Requests(lambda loader: loader in known), []
+    for loader, came in requests:
+        ended.append(counting.asked(loader))
+        if came:
+            counting.answered(loader)
+    return ended
+
+
+def test_a_step_ends_when_the_next_batch_is_asked_for() -> None:
+    assert asked([(0, True), (0, True), (0, False)]) == [False, True, True]
+
+
+def test_the_end_of_a_pass_ends_one_step_and_the_next_pass_none() -> None:
+    assert asked([(0, True), (0, False), (0, True), (0, False)]) == [False, True, False, True]
+
+
+def test_another_loader_is_evaluation() -> None:
+    assert asked([(0, True), (0, False), (1, True), (1, True), (1, False), (0, True), (0, True)]) == [
+        False, True, False, False, False, False, True,
+    ]  # fmt: skip
+
+
+def test_where_the_first_loader_is_gone_the_next_takes_its_place() -> None:
+    assert asked([(0, True), (0, False), (1, True), (1, True)], gone={0}) == [False, True, False, True]
+
+
+def test_evaluation_counts_only_where_nothing_else_speaks() -> None:
+    assert ends([(EVALUATION, 10), (EVALUATION, 20)]) == [(10, EVALUATION), (20, EVALUATION)]
+    assert ends([(BATCH, 10), (EVALUATION, 15), (BATCH, 20)]) == [(10, BATCH), (20, BATCH)]
+    assert ends([(BATCH, 10), (CALLBACK, 12), (BATCH, 20), (CALLBACK, 22)]) == [(12, CALLBACK), (22, CALLBACK)]

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from profkit.analysis.breakdown import Breakdown, breakdown
+from profkit.trace.batch import ReadContext
+from profkit.trace.load import read_native
+from profkit.trace.model import Trace
+from tests.spaces import Space
 from tests.traces import MAIN, Event, kernel, launch, op, span, step, traced, wait
+
+US = 1_000_000  # picoseconds
 
 
 def parts(found: Breakdown, row: int = 0) -> dict[str, int]:
@@ -127,3 +133,30 @@ def test_for_any_events_the_classes_add_up_to_the_step_and_shares_stay_within_it
         assert (found.exposed_ns <= found.wait_ns).all() and (found.exposed_ns >= 0).all()
     if found.exposed_ns is not None and trace.info.device_recorded:
         assert (found.exposed_ns == found.time_ns["data_wait"]).all()
+
+
+def test_operators_that_an_executor_runs_beside_the_wait_hide_it(tmp_path: Path) -> None:
+    """As in a graph whose other operators do not need the batch."""
+    space = Space()
+    space.event("train", 0, 100 * US, step_num=0, _r=1)
+    space.event("IteratorGetNextOp::DoCompute", 0, 40 * US, "tf_data_iterator_get_next/1")
+    space.event("decode:DecodeJpeg", 5 * US, 30 * US, "tf_data_private_threadpool/2")
+    space.event("step/EagerPyFunc:EagerPyFunc", 10 * US, 20 * US, "tf_Compute/3")
+    found = breakdown(made(tmp_path, space))
+    assert parts(found) == {"compute": 20, "data_wait": 20, "unattributed": 60}
+    assert found.exposed_ns is not None
+    assert (found.wait_ns.tolist(), found.exposed_ns.tolist()) == ([40_000], [20_000])
+
+
+def test_the_step_in_which_a_pipeline_is_made_is_not_steady(tmp_path: Path) -> None:
+    space = Space()
+    for number in range(3):
+        space.event("train", number * 100 * US, 100 * US, step_num=number, _r=1)
+    space.event("MakeIterator::Prefetch", 120 * US, 5 * US, "tf_data_iterator_resource/1")
+    assert breakdown(made(tmp_path, space)).steady.tolist() == [True, False, True]
+
+
+def made(folder: Path, space: Space) -> Trace:
+    path = folder / "made.xplane.pb"
+    path.write_bytes(space.message.SerializeToString())
+    return read_native(path, "xplane", ReadContext())

@@ -9,6 +9,7 @@ import pytest
 from profkit.analysis.findings import CAUSES, INPUT_BOUND, SEVERE
 from profkit.analysis.report import Finding, Report
 from profkit.analysis.summary import report
+from profkit.trace.model import Loader, PipelineStage
 from tests.runs import MS, loader, run
 
 
@@ -79,3 +80,43 @@ def test_a_device_that_was_used_but_not_recorded_is_said_and_nothing_is_assumed(
     finding = only(found)
     assert "not recorded" in finding.message
     assert finding.confidence == "low"
+
+
+def of_stages(share: float, *stages: PipelineStage, cpus: int = 8) -> Finding:
+    """The finding on a run of which tf.data's model says this."""
+    waiting = {"wait_ns": round(share * 100 * MS)}
+    loaders = {"0": Loader("tf.data", {"cpus": cpus}, [stage("Root", 0.0), *stages])}
+    return only(report(run([dict(waiting) for _ in range(20)], loaders=loaders)))
+
+
+def stage(name: str, ms: float, parallelism: int = 1, tuned: bool = False) -> PipelineStage:
+    """A stage that takes so long for each of ten batches."""
+    work = round(ms * 10 * MS)
+    return PipelineStage(name=name, elements=10, processing_ns=work, buffered=0, parallelism=parallelism, tuned=tuned)
+
+
+def test_the_slowest_stage_of_a_pipeline_is_named_with_its_time_for_a_batch() -> None:
+    found = of_stages(0.5, stage("Prefetch", 0.1), stage("ParallelMapV2", 80.0), stage("TensorSlice", 1.0))
+    assert found.evidence["slow_stage"] == "ParallelMapV2"
+    assert found.evidence["slow_stage_ns_per_batch"] == 80 * MS
+    assert "takes 80 ms for a batch on 1 thread: .map(…, num_parallel_calls=tf.data.AUTOTUNE)" in found.remedy
+    assert found.predicted_speedup == 2.0
+
+
+def test_a_stage_is_slow_by_what_its_threads_deliver() -> None:
+    assert (
+        of_stages(0.5, stage("ParallelMapV2", 120.0, 4), stage("Generator", 60.0)).evidence["slow_stage"] == "Generator"
+    )
+
+
+def test_a_stage_that_tf_data_tunes_itself_gets_a_number() -> None:
+    assert "set num_parallel_calls=2" in of_stages(0.5, stage("MapAndBatch", 90.0, 1, tuned=True)).remedy
+
+
+def test_a_stage_with_all_cores_is_to_be_made_cheaper() -> None:
+    found = of_stages(0.5, stage("MapAndBatch", 200.0, 2), cpus=2)
+    assert "on 2 threads: make it cheaper, or .cache() what it makes" in found.remedy
+
+
+def test_a_pydataset_is_advised_in_its_own_words() -> None:
+    assert "PyDataset(workers=" in only(of_waits(0.5, workers=1)).remedy
