@@ -132,7 +132,7 @@ def convert(folder: Path) -> None:
     """What a sidecar does with a window, for ever; a byte is written for each time."""
     be_modest()
     while True:
-        convert_window(folder, NATIVE, None)
+        convert_window(folder, [NATIVE], None)
         with (folder / "conversions").open("ab") as done:
             done.write(b".")
 

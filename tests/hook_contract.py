@@ -150,16 +150,21 @@ def main() -> None:
 
     name, folder = sys.argv[1], Path(sys.argv[2])
     bench = Bench(name, folder)
-    seen: list[list[str]] = []
+    meanwhile: list[str] = []
+
+    def plain(run: Any) -> None:
+        meanwhile.extend(patched())
+        bench.loop(12)(run)
+
     results = {
         "is_hook": isinstance(plugins.load(plugins.HOOKS, name), Hook),
-        "plain": bench.run(lambda run: (seen.append(patched()), bench.loop(12)(run))[1]),
+        "plain": bench.run(plain),
         "raising": bench.run(bench.raising),
         "too short": bench.run(bench.loop(4)),
     }
     if name in RECORDING:
         results["another session"] = bench.run(bench.with_another_session)
-    results["patched meanwhile"] = seen[0]
+    results["patched meanwhile"] = meanwhile
     print(json.dumps(results))
 
 

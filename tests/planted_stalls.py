@@ -132,7 +132,8 @@ def _tf_step() -> Callable[[Any], Any]:
     def step(features: Any) -> Any:
         return weights.assign_sub(0.01 * tf.matmul(features, features, transpose_a=True))
 
-    return step
+    compiled: Callable[[Any], Any] = step
+    return compiled
 
 
 @style
@@ -206,7 +207,7 @@ def _model(fixture: Fixture, **compiled: Any) -> Any:
 def _working(fixture: Fixture, every: int = 1) -> Any:
     import keras
 
-    class Working(keras.callbacks.Callback):  # type: ignore[misc]  # keras ships no types
+    class Working(keras.callbacks.Callback):
         def _work(self, *_: Any) -> None:
             for _batch in range(every):
                 fixture.work()

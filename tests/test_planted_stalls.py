@@ -58,7 +58,8 @@ def close(found: float, clocked: float) -> bool:
 def clocked(result: dict[str, Any], *, inside: bool) -> float:
     """The median of what the fixture clocked, in the recorded steps or in the others."""
     within = set(result["inside_steps"])
-    return median(ms for step, ms in enumerate(result["clocked_ms"], start=1) if (step in within) == inside)
+    of_steps: list[float] = [ms for step, ms in enumerate(result["clocked_ms"], 1) if (step in within) == inside]
+    return median(of_steps)
 
 
 @pytest.mark.parametrize("style", STYLES)

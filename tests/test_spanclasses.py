@@ -16,7 +16,8 @@ from profkit.trace.assemble import assemble
 from profkit.trace.batch import ReadContext
 from profkit.trace.load import load
 from profkit.trace.model import Trace
-from tests.test_xplane_reader import CORRUPT, TENSORFLOW, Space, needs_corpus
+from tests.spaces import Space
+from tests.test_xplane_reader import CORRUPT, TENSORFLOW, needs_corpus
 from tests.traces import kernel, launch, op, span, traced, written
 
 US = 1_000_000  # picoseconds
