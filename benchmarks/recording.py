@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import Spread, in_fresh_process, median_interval
+from benchmarks.measuring import Failed, Spread, in_fresh_process, median_interval
 from benchmarks.outcome import Outcome, Table, Target
 
 OWN_STEPS, QUICK_OWN_STEPS = 2_000, 500
 BLOCKS, QUICK_BLOCKS = 60, 8
+EPOCHS, QUICK_EPOCHS = 40, 5
 PAIRS, QUICK_PAIRS = 200, 20
 LIVE_STEPS, QUICK_LIVE_STEPS = 200, 50
 LIVE_ROUNDS, QUICK_LIVE_ROUNDS = 3, 1
@@ -48,8 +49,8 @@ class Paired:
 
 
 def run(quick: bool) -> Outcome:
-    """All three: outside windows, inside them, and what is done with one that has just ended."""
-    parts = [_outside(quick), _windows(quick), _live(quick)]
+    """Outside windows, in PyTorch and in Keras; inside them; and what is done with one that has just ended."""
+    parts = [_outside(quick), _keras(quick), _windows(quick), _live(quick)]
     return Outcome(
         "recording",
         [table for part in parts for table in part.tables],
@@ -85,6 +86,29 @@ def _outside(quick: bool) -> Outcome:
         ],
         {"own_us": own.tolist(), "step_us": times},
     )
+
+
+def _keras(quick: bool) -> Outcome:
+    """Steps of a `fit` on TensorFlow, whose wait a clock in the compiled graph reads."""
+    title = "recording outside windows: Keras's fit on TensorFlow, a perceptron fed by tf.data, wall time"
+    try:
+        with TemporaryDirectory() as folder:
+            seen = in_fresh_process("recorded_keras", folder, str(QUICK_EPOCHS if quick else EPOCHS))
+    except Failed as failure:
+        return Outcome("keras", [Table(title, [[f"not measured: {failure}"]])])
+    own = np.array(seen["own_ns"]) / 1e3
+    bare, recorded, again = (np.array(seen["step_us"][name]) for name in ("bare", "recorded", "bare again"))
+    paired = Paired.of((recorded - bare).tolist(), (again - bare).tolist())
+    difference, control = paired.cells(1)
+    rows = [
+        ["", "µs per step"],
+        [f"profkit's own clocked time, median of {len(own):,} steps", f"{np.median(own):.1f}"],
+        ["the same, mean: the reading of the graph's waits among it", f"{own.mean():.1f}"],
+        [f"whole step without profkit, median of {len(bare)} epochs", f"{np.median(bare):.1f}"],
+        ["what profkit adds to it, epoch beside epoch (95 % interval)", difference],
+        ["control: bare against bare", control],
+    ]
+    return Outcome("keras", [Table(title, rows)], (), dict(seen))
 
 
 def _windows(quick: bool) -> Outcome:
