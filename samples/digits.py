@@ -1,5 +1,6 @@
 """What the samples train on: scikit-learn's 1,797 handwritten digits, kept as JPEG files."""
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -37,3 +38,15 @@ def decoded(path: Path, degrees: float = 0.0) -> np.ndarray:
         image = image.rotate(degrees, Image.Resampling.BICUBIC)
     image = image.resize((TRAINED_PIXELS, TRAINED_PIXELS), Image.Resampling.LANCZOS)
     return np.asarray(image, dtype=np.float32) / 255
+
+
+def arguments(description: str, logdir: str) -> argparse.Namespace:
+    """The command line of every sample."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--loader", choices=("slow", "healthy"), default="slow")
+    parser.add_argument("--logdir", default=logdir)
+    parser.add_argument("--data", type=Path, default=FOLDER)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-profile", action="store_true")
+    return parser.parse_args()

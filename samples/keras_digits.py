@@ -4,13 +4,12 @@ KERAS_BACKEND=jax python samples/keras_digits.py    # tensorflow, torch or jax
 python samples/keras_digits.py --loader healthy     # keeps decoded images in memory
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from digits import FOLDER, TRAINED_PIXELS, decoded, label_of, write_digits
+from digits import TRAINED_PIXELS, arguments, decoded, label_of, write_digits
 
 import profkit.keras
 
@@ -60,21 +59,9 @@ def network() -> Any:
     )
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--loader", choices=("slow", "healthy"), default="slow")
-    parser.add_argument("--logdir", default="runs/keras-digits")
-    parser.add_argument("--data", type=Path, default=FOLDER)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-profile", action="store_true")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Train, and say how good the result is."""
-    args = arguments()
+    args = arguments(str(__doc__), "runs/keras-digits")
     keras.utils.set_random_seed(args.seed)
     training, testing = write_digits(args.data)
     model = network()

@@ -4,12 +4,11 @@ python samples/pytorch_digits.py                    # decodes every image in the
 python samples/pytorch_digits.py --loader healthy   # keeps decoded images in memory
 """
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-from digits import FOLDER, TRAINED_PIXELS, decoded, label_of, write_digits
+from digits import TRAINED_PIXELS, arguments, decoded, label_of, write_digits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -79,21 +78,9 @@ class Trainer:
         return right / len(dataset)
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--loader", choices=("slow", "healthy"), default="slow")
-    parser.add_argument("--logdir", default="runs/digits")
-    parser.add_argument("--data", type=Path, default=FOLDER)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-profile", action="store_true")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Train, and say how good the result is."""
-    args = arguments()
+    args = arguments(str(__doc__), "runs/digits")
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)  # the network is small: more threads would wait for each other
     training, testing = write_digits(args.data)

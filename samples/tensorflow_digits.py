@@ -4,14 +4,14 @@ python samples/tensorflow_digits.py                    # decodes one image after
 python samples/tensorflow_digits.py --loader healthy   # keeps decoded images in memory
 """
 
-import argparse
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
-from digits import FOLDER, TRAINED_PIXELS, decoded, label_of, write_digits
+from digits import TRAINED_PIXELS, arguments, decoded, label_of, write_digits
+from keras_digits import network
 
 import profkit
 
@@ -30,24 +30,6 @@ def image(path: Any, degrees: Any) -> Any:
         lambda name, angle: decoded(Path(name.decode()), float(angle)), [path, degrees], tf.float32
     )
     return tf.ensure_shape(pixels, (TRAINED_PIXELS, TRAINED_PIXELS))[..., tf.newaxis]
-
-
-def network() -> Any:
-    """Two convolutions and two linear layers."""
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input((TRAINED_PIXELS, TRAINED_PIXELS, 1)),
-            layers.Conv2D(16, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(64, activation="relu"),
-            layers.Dropout(0.1),
-            layers.Dense(10),
-        ]
-    )
 
 
 class Trainer:
@@ -75,21 +57,9 @@ class Trainer:
         return float(metric.result())
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--loader", choices=("slow", "healthy"), default="slow")
-    parser.add_argument("--logdir", default="runs/tensorflow-digits")
-    parser.add_argument("--data", type=Path, default=FOLDER)
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-profile", action="store_true")
-    return parser.parse_args()
-
-
 def main() -> None:
     """Train, and say how good the result is."""
-    args = arguments()
+    args = arguments(str(__doc__), "runs/tensorflow-digits")
     keras.utils.set_random_seed(args.seed)
     training, testing = write_digits(args.data)
     tf.config.threading.set_intra_op_parallelism_threads(1)  # the network is small: more would wait for each other
