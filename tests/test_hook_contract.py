@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ import pytest
 
 from profkit import plugins
 from tests.hook_contract import ACTIVE, RECORDING
+from tests.programs import printed
 
-ROOT = Path(__file__).parents[1]
 each_hook = pytest.mark.parametrize("hook", plugins.names(plugins.HOOKS))
 each_recording_hook = pytest.mark.parametrize("hook", RECORDING)
 
@@ -23,17 +20,8 @@ each_recording_hook = pytest.mark.parametrize("hook", RECORDING)
 @cache
 def tried(hook: str, folder: Path) -> dict[str, Any]:
     """What the program saw of this hook."""
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.hook_contract", hook, str(folder / hook)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, ended.stderr
-    seen: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    *_, last = printed("hook_contract", hook, folder / hook)
+    seen: dict[str, Any] = json.loads(last)
     return seen
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.programs import printed
+
 BATCHES = 20
 # Training, whether deterministic operators are required, and how many waits for a batch profkit sees in it.
 TRAININGS = (
@@ -26,17 +24,8 @@ TRAININGS = (
 
 def trained(training: str, required: str, logdir: Path | None) -> dict[str, Any]:
     """The hash of the final weights, and the number of waits recorded."""
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.identical_weights", training, str(logdir or "")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path, "TF_DETERMINISTIC_OPS": required or "0"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, ended.stderr
-    result: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
+    *_, last = printed("identical_weights", training, logdir or "", TF_DETERMINISTIC_OPS=required or "0")
+    result: dict[str, Any] = json.loads(last)
     return result
 
 

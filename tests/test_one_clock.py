@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import median
 
@@ -13,20 +10,15 @@ import pytest
 
 from profkit.analysis.summary import report
 from profkit.trace.load import load
+from tests.programs import printed
 
-ROOT = Path(__file__).parents[1]
 # Both ranges are opened by one call, the second after the first, and profilers round differently.
 LIMIT_NS = 500_000
 
 
 @pytest.mark.parametrize("modules", [("torch", "tensorflow"), ("tensorflow", "jax"), ("torch", "jax")])
 def test_the_same_moment_has_the_same_time_in_both(modules: tuple[str, str], tmp_path: Path) -> None:
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])
-    command = [sys.executable, "-W", "ignore", "-m", "tests.one_clock", *modules, str(tmp_path)]
-    ended = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=240
-    )
-    assert ended.returncode == 0, ended.stderr
+    printed("one_clock", *modules, tmp_path)
     run = load(tmp_path)
     [trace] = run.traces
     assert set(trace.info.source.split("+")) == {"kineto" if module == "torch" else "xplane" for module in modules}

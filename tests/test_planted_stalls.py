@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -13,7 +10,8 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.programs import printed
+
 DELAYS_MS = (0.0, 5.0, 20.0, 40.0)
 KERAS = ("keras_fit", "keras_train_on_batch", "keras_evaluate", "keras_predict")
 STYLES = (
@@ -33,16 +31,8 @@ SOURCES |= dict.fromkeys(("tf_iterator_in_function", "tf_distributed"), "marker"
 @cache
 def trained(style: str, folder: Path) -> list[dict[str, Any]]:
     """One program trains once for each delay."""
-    ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.planted_stalls", style, str(folder), *map(str, DELAYS_MS)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
+    lines = printed("planted_stalls", style, folder, *DELAYS_MS)
+    return [json.loads(line) for line in lines]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -59,8 +58,6 @@ def trained(program: str, folder: Path, pattern: str) -> Report:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
-    if not (find_spec("tensorflow") and find_spec("keras")):
-        pytest.skip("TensorFlow and Keras are not installed")
     return {
         "torch": trained(IN_PYTORCH, tmp_path_factory.mktemp("torch"), "*.json"),
         "keras": trained(IN_KERAS, tmp_path_factory.mktemp("keras"), "*.xplane.pb"),

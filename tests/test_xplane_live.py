@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -19,8 +18,6 @@ from profkit.readers.xplane_messages import XSpace
 from profkit.trace.load import load
 from profkit.trace.model import Trace
 from tests.tensorflow_files import KERAS_STEPS, RECORDINGS, STEPS
-
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 
 ROOT = Path(__file__).parents[1]
 WITH_OPERATORS = ("level2", "level3", "python")
