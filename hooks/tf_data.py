@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.python.data.ops.iterator_ops import OwnedIterator
 from tensorflow.python.distribute.input_lib import DistributedIteratorBase
 
-from profkit.loader import usable_cpus
+from profkit.loader import WAIT_RANGE, usable_cpus
 from profkit.recorder import Recorder
 from profkit.records import LoaderOpened, Pipeline, Stage, Wait
 
@@ -102,7 +102,7 @@ class TfDataHook:
         def request(iterator: Any, *args: Any, **kwargs: Any) -> Any:
             if not tf.executing_eagerly():
                 return self._in_graph(functools.partial(original, iterator, *args, **kwargs), in_a_loop)
-            with self._recorder.guard(self._wait, iterator) or NOT_COUNTED:
+            with self._recorder.guard(self._wait, iterator) or NOT_COUNTED, self._recorder.annotated(WAIT_RANGE):
                 return original(iterator, *args, **kwargs)
 
         return request
@@ -160,7 +160,7 @@ class TfDataHook:
             self._waits += 1
 
     def _say_what_was_missed(self) -> None:
-        if self._passes and not self._waits:
+        if self._graph is not None and self._passes and not self._waits:
             self._recorder.note(
                 "the waits for tf.data were not recorded outside windows: the function that asks for the batches was "
                 "compiled before the run began; begin the run before the first step"

@@ -29,6 +29,9 @@ class Intervals:
         opens = np.concatenate(([True], start[1:] > reach[:-1]))
         return cls(start[opens], np.append(reach[:-1][opens[1:]], reach[-1]))
 
+    def __len__(self) -> int:
+        return len(self.start)
+
     def __or__(self, other: Intervals) -> Intervals:
         return Intervals.union(np.concatenate((self.start, other.start)), np.concatenate((self.end, other.end)))
 
