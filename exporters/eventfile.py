@@ -10,13 +10,16 @@ the training runs, so that it loads neither polars nor numpy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 
-from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorboard.plugins.scalar import metadata as scalar_metadata
+from tensorboard.plugins.text import metadata as text
 from tensorboard.summary.writer.record_writer import RecordWriter
+
+from profkit.tensorboard import PLUGIN, TAG
 
 # A directory's files are read in the order of their names: `live` comes before `summary`.
 LIVE, SUMMARY = "profkit-live", "profkit-summary"
@@ -65,6 +68,31 @@ def scalar(tag: str, value: float, step: int, time_ns: int, *, first: bool) -> e
         metadata.data_class = summary_pb2.DATA_CLASS_SCALAR
         added.metadata.CopyFrom(metadata)
     return event
+
+
+def tensor(
+    tag: str, content: bytes, shape: Sequence[int], metadata: summary_pb2.SummaryMetadata, step: int, time_s: float
+) -> event_pb2.Event:
+    """One text or blob; the metadata say whose."""
+    event = event_pb2.Event(wall_time=time_s, step=step)
+    metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
+    dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in shape]
+    value = tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_STRING, tensor_shape=tensor_shape_pb2.TensorShapeProto(dim=dims), string_val=[content]
+    )
+    event.summary.value.add(tag=tag, tensor=value, metadata=metadata)
+    return event
+
+
+def verdict(text_: str, step: int, time_s: float) -> event_pb2.Event:
+    """Markdown for the Text tab."""
+    return tensor("profkit/summary", text_.encode(), (1,), text.create_summary_metadata("", ""), step, time_s)
+
+
+def page(content: bytes, step: int, time_s: float) -> event_pb2.Event:
+    """What profkit's own tab shows first."""
+    metadata = summary_pb2.SummaryMetadata(plugin_data={"plugin_name": PLUGIN})
+    return tensor(TAG, content, (), metadata, step, time_s)
 
 
 def _number(value: float) -> tensor_pb2.TensorProto:

@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import polars as pl
-from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-from tensorboard.plugins.text import metadata as text
-from tensorboard.util.tensor_util import make_tensor_proto
 
 from profkit.analysis.report import DeviceMemory, Report
 from profkit.sidecar import CURVES
 from profkit.trace.model import Loader, Run
 
+from . import page
 from .eventfile import (
     DATA_WAIT,
     LIVE,
@@ -35,8 +33,11 @@ from .eventfile import (
     home,
     records,
     scalar,
+    tensor,
+    verdict,
     version,
 )
+from .eventfile import page as page_event
 from .files import replacing, safe_name
 from .summarytext import summary_markdown
 
@@ -58,7 +59,10 @@ LAYOUT = {
 
 
 class TensorBoardExporter:
-    """Writes one event file with the run's summary, and the curves of its steps where no sink has drawn them."""
+    """Writes one event file with the run's summary and its page, and the curves of its steps where no sink has.
+
+    Beside it the windows' files of the page.
+    """
 
     def export(self, run: Run, report: Report, folder: Path) -> Sequence[Path]:
         """Write below `folder`. Raises OSError."""
@@ -66,10 +70,13 @@ class TensorBoardExporter:
         place.mkdir(parents=True, exist_ok=True)
         end_s = (run.info.end_ns or _last_time_ns(run)) / 1e9
         path = event_file(place, end_s, run.info.rank, SUMMARY)
-        events = [version(end_s), *_summaries(run, report, end_s), *_curves(run, report, place)]
+        windows = page.windows(run, report)
+        written = page.write(windows, place)
+        first = page_event(page.first_screen(run, report, page.sizes(windows)), _last_step(report), end_s)
+        events = [version(end_s), *_summaries(run, report, end_s), first, *_curves(run, report, place)]
         with replacing(path) as file:
             file.write(records(events))
-        return [path]
+        return [path, *written]
 
 
 def _last_time_ns(run: Run) -> int:
@@ -78,23 +85,12 @@ def _last_time_ns(run: Run) -> int:
     return max(ends, default=0)
 
 
-def _tensor(
-    tag: str, content: bytes, shape: Sequence[int], metadata: summary_pb2.SummaryMetadata, step: int, time_s: float
-) -> event_pb2.Event:
-    event = event_pb2.Event(wall_time=time_s, step=step)
-    metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
-    tensor = make_tensor_proto(np.array(content, dtype=object).reshape(shape))
-    event.summary.value.add(tag=tag, tensor=tensor, metadata=metadata)
-    return event
-
-
 def _summaries(run: Run, report: Report, time_s: float) -> Iterator[event_pb2.Event]:
     """The verdict as text, the layout of the curves, and what the HParams tab compares runs by."""
     step = _last_step(report)
-    markdown = summary_markdown(report).encode()
-    yield _tensor("profkit/summary", markdown, (1,), text.create_summary_metadata("", ""), step, time_s)
+    yield verdict(summary_markdown(report), step, time_s)
     layout = _layout().SerializeToString()
-    yield _tensor(custom_scalar.CONFIG_SUMMARY_TAG, layout, (), custom_scalar.create_summary_metadata(), 0, time_s)
+    yield tensor(custom_scalar.CONFIG_SUMMARY_TAG, layout, (), custom_scalar.create_summary_metadata(), 0, time_s)
     yield from _hparams(run, report, time_s)
     for tag, value in _means(report).items():
         yield scalar(tag, value, step, int(time_s * 1e9), first=True)

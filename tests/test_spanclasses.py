@@ -187,7 +187,7 @@ def test_a_name_in_several_classes_is_listed_once_with_that_of_the_largest_time(
         kernel(ELEMENTWISE_KERNEL, 2, 400, 10),
     ]
     trace = traced(tmp_path, events)
-    (add,) = [row for row in operators(trace)[0] if row.name == "aten::add_"]
+    (add,) = [row for row in operators(trace).by_name if row.name == "aten::add_"]
     assert (add.op_class, add.calls, add.total_ns, add.device_ns) == ("optimizer", 2, 60_000, 30_000)
     assert [(row.op_class, row.calls, row.total_ns) for row in kernels(trace)] == [("elementwise", 2, 30_000)]
 

@@ -223,14 +223,15 @@ def _summarise_and_export(folder: Path, run: Run) -> list[str]:
 
 def _summarise(folder: Path, run: Run) -> Report:
     """Write the report of the whole run and of each window; where there is one window, they are the same."""
-    from profkit.analysis.summary import report
+    from profkit.analysis.summary import report, report_of_window
     from profkit.trace.store import write_json
 
     whole = report(run)
-    for trace_folder, open_trace in zip(_trace_folders(folder), run.open_traces, strict=True):
-        single = len(run.open_traces) == 1
-        result = whole if single else report(replace(run, open_traces=(open_trace,)))
-        write_json(result, folder / "summary" / trace_folder.parent.name / f"{trace_folder.name}.json")
+    for place, trace_folder in enumerate(_trace_folders(folder)):
+        write_json(
+            report_of_window(run, whole, place),
+            folder / "summary" / trace_folder.parent.name / f"{trace_folder.name}.json",
+        )
     write_json(whole, folder / "summary" / f"rank={run.info.rank}.json")
     return whole
 

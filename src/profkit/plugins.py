@@ -70,6 +70,9 @@ class Sink(Protocol):
     def scalar(self, name: str, value: float, step: int, time_ns: int) -> None:
         """One value; `name` carries its unit."""
 
+    def report(self, run: Run, report: Report) -> None:
+        """What is known of the run so far; called now and then, and never the last word."""
+
     def flush(self) -> None:
         """Make everything written visible to readers. Called once per tick."""
 

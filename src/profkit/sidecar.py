@@ -36,6 +36,7 @@ SIDECAR_SUFFIX = f"-sidecar{SUFFIX}"
 TICK_S = 0.5  # costs half a percent of a core
 GROUP_PRIORITY_TRIES = 50
 WAITS_COME_LATE_NS = 200_000_000  # those inside compiled graphs are read ten times a second
+REPORT_EVERY_S, REPORT_SHARE = 5.0, 0.02  # of a core, at the lowest priority
 STEPS_PER_TICK = 2_000  # more would cost more than anyone can see: TensorBoard shows 1,000 points of a curve
 
 # Counter -> its curve in TensorBoard, and what one unit of the curve is in units of the counter.
@@ -133,10 +134,11 @@ class Sidecar:
         self._start: Start | None = None
         self._windows: list[Window] = []
         self._unconverted: set[int] = set()
+        self._report_at_s = time.monotonic() + REPORT_EVERY_S
 
     def tick(self) -> None:
         """Do everything that has become due."""
-        for work in (self._follow, self._sample, self._live.flush, self._convert):
+        for work in (self._follow, self._sample, self._live.flush, self._convert, self._report):
             self._recorder.guard(work)
 
     def finish(self) -> bool:
@@ -174,6 +176,17 @@ class Sidecar:
             number = self._unconverted.pop()  # tried once: what fails here, finalise tries again and notes
             with locked(self._folder):
                 convert_window(self._folder, by_window(self._windows)[number], self._start)
+
+    def _report(self) -> None:
+        """Say what is known of the run so far, now and then: it costs the more the longer the run."""
+        begun_s = time.monotonic()
+        if begun_s < self._report_at_s or not self._live.is_open:
+            return
+        try:
+            self._live.report()
+        finally:
+            ended_s = time.monotonic()
+            self._report_at_s = ended_s + max(REPORT_EVERY_S, (ended_s - begun_s) / REPORT_SHARE)
 
     def _finalise(self) -> RunInfo:
         from profkit.finalise import finalise
@@ -238,6 +251,21 @@ class Live:
             if counter in sample.values:
                 value = sample.values[counter] / unit
                 self._scalar(f"system/{curve}", value, self._last_step, sample.time_ns)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything has been drawn."""
+        return bool(self._sinks)
+
+    def report(self) -> None:
+        """Give every sink what is known of the run so far."""
+        from profkit.analysis.summary import report
+        from profkit.trace.load import load
+
+        run = load(self._run_folder)
+        known = report(run)
+        for sink in self._sinks or ():
+            sink.report(run, known)
 
     def flush(self) -> None:
         """Make everything drawn visible."""

@@ -24,6 +24,7 @@ Bools = npt.NDArray[np.bool_]
 CLASSES = ("compute", "communication", "copy", "data_wait", "runtime", "host", "unattributed")
 _WITH_DEVICE = ("compute", "communication", "copy", "data_wait", "runtime", "host")
 _WITHOUT_DEVICE = ("executor", "data_wait", "compute", "communication", "copy", "runtime", "host")
+PHASES = ("data", "forward", "backward", "optimizer")
 _COUNTS_AS = {"executor": "compute"}
 
 
@@ -31,6 +32,7 @@ _COUNTS_AS = {"executor": "compute"}
 class Breakdown:
     """One row per step. `time_ns[class]`, `wait_ns` and `exposed_ns` are arrays over the steps, in nanoseconds.
 
+    `phases_ns[phase]` is how much of each step the spans of a phase cover on the host; phases overlap the classes.
     `exposed_ns` is None where a device was used but not recorded. `steady` marks the steps in which no pass over the
     input is seen to begin; all where that leaves none. `whole_trace` marks a trace without steps, whose only row is
     the trace itself.
@@ -40,6 +42,7 @@ class Breakdown:
     start: Ints
     end: Ints
     time_ns: dict[str, Ints]
+    phases_ns: dict[str, Ints]
     wait_ns: Ints
     exposed_ns: Ints | None
     steady: Bools
@@ -75,6 +78,7 @@ def breakdown(trace: Trace, columns: Columns | None = None) -> Breakdown:
         start,
         end,
         time_ns,
+        _phases(trace, columns, start, end),
         wait,
         _exposed(trace, columns, parts, start, end),
         _steady(columns, start, end),
@@ -120,6 +124,13 @@ def _parts(trace: Trace, columns: Columns) -> dict[str, Intervals]:
         "host": rest,
     }
     return {name: Intervals.union(columns.start[mask], columns.end[mask]) for name, mask in masks.items()}
+
+
+def _phases(trace: Trace, columns: Columns, start: Ints, end: Ints) -> dict[str, Ints]:
+    phases = Words(trace.spans["phase"])
+    masks = {name: phases.among(name) & ~columns.on_device_track for name in PHASES}
+    covered = {name: Intervals.union(columns.start[m], columns.end[m]) for name, m in masks.items() if m.any()}
+    return {name: intervals.covered(start, end) for name, intervals in covered.items()}
 
 
 def _exposed(trace: Trace, columns: Columns, parts: dict[str, Intervals], start: Ints, end: Ints) -> Ints | None:

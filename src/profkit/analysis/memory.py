@@ -1,4 +1,4 @@
-"""Memory inside a window: peak, curve, and what is alive at the peak."""
+"""Memory inside a window: peak, curve, what is alive at the peak, and how it grows from step to step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from profkit.analysis.report import Allocation, DeviceMemory, Memory, MemoryPoint
+from profkit.analysis.breakdown import steps
+from profkit.analysis.columns import Columns
+from profkit.analysis.modules import module_of
+from profkit.analysis.report import Allocation, DeviceMemory, Memory, MemoryPoint, StepMemory
 from profkit.trace.model import Trace
 
 Ints = npt.NDArray[np.int64]
@@ -15,22 +18,26 @@ CURVE_POINTS = 500
 LARGEST_OWNERS = 20
 
 
-def memory(trace: Trace) -> Memory:
+def memory(trace: Trace, columns: Columns | None = None) -> Memory:
     """Peak and curve of each device that reported allocations; `peak_bytes` is None where none did."""
     if not trace.memory.height:
         return Memory()
+    columns = columns or Columns(trace)
+    modules = module_of(trace, columns)
     devices = [
-        _device_memory(trace, str(device), events)
+        _device_memory(trace, columns, modules, str(device), events)
         for (device,), events in trace.memory.group_by("device", maintain_order=True)
     ]
     return Memory(max(d.peak_bytes for d in devices), devices)
 
 
-def _device_memory(trace: Trace, device: str, events: pl.DataFrame) -> DeviceMemory:
-    allocated = _allocated(events)
+def _device_memory(
+    trace: Trace, columns: Columns, modules: pl.Series, device: str, events: pl.DataFrame
+) -> DeviceMemory:
+    allocated = allocated_bytes(events)
     time = events["time_ns"].to_numpy() - trace.info.start_ns
     peak = int(allocated.argmax())
-    owners = _alive(trace, events[: peak + 1])
+    owners = _alive(trace, modules, events[: peak + 1])
     reserved = events["reserved_bytes"].max()
     return DeviceMemory(
         device=device,
@@ -39,11 +46,12 @@ def _device_memory(trace: Trace, device: str, events: pl.DataFrame) -> DeviceMem
         reserved_bytes=int(reserved) if isinstance(reserved, int) and reserved else None,
         alive_at_peak=owners[:LARGEST_OWNERS],
         unknown_at_peak_bytes=max(0, int(allocated[peak]) - sum(owner.bytes for owner in owners)),
-        curve=_curve(time, allocated),
+        curve=_curve(time, allocated, events["reserved_bytes"]),
+        steps=_by_step(trace, columns, events["time_ns"].to_numpy(), allocated),
     )
 
 
-def _allocated(events: pl.DataFrame) -> Ints:
+def allocated_bytes(events: pl.DataFrame) -> Ints:
     """Bytes allocated after each event: the allocator's own total, or the sum so far where it gives none."""
     if events["allocated_bytes"].null_count():
         total = np.cumsum(events["bytes"].to_numpy())
@@ -51,22 +59,43 @@ def _allocated(events: pl.DataFrame) -> Ints:
     return events["allocated_bytes"].to_numpy()
 
 
-def _alive(trace: Trace, events: pl.DataFrame) -> list[Allocation]:
-    """What was allocated in `events` and not freed by their end, by operator, the largest first."""
+def _alive(trace: Trace, modules: pl.Series, events: pl.DataFrame) -> list[Allocation]:
+    """What was allocated in `events` and not freed by their end, by operator and module, the largest first."""
     last = events.filter(pl.col("address").is_not_null()).group_by("address").last()
     alive = last.filter(pl.col("bytes") > 0)
     operator = trace.spans["name"].gather(alive["span"]).cast(pl.String).fill_null("outside any operator")
     owned = (
-        alive.with_columns(operator.alias("operator"))
-        .group_by("operator")
+        alive.with_columns(operator.alias("operator"), modules.gather(alive["span"]).cast(pl.String).alias("module"))
+        .group_by("operator", "module")
         .agg(pl.sum("bytes"), pl.len().alias("count"))
-        .sort("bytes", "operator", descending=[True, False])
+        .sort("bytes", "operator", "module", descending=[True, False, False])
+        .select("operator", "bytes", "count", "module")
     )
     return [Allocation(*row) for row in owned.iter_rows()]
 
 
-def _curve(time: Ints, allocated: Ints) -> list[MemoryPoint]:
+def _curve(time: Ints, allocated: Ints, reserved: pl.Series) -> list[MemoryPoint]:
     """At most CURVE_POINTS points: the largest of each stretch, so that no peak is lost."""
     edges = np.unique(np.linspace(0, len(time), CURVE_POINTS + 1).astype(np.int64))[:-1]
     largest = np.maximum.reduceat(allocated, edges)
-    return [MemoryPoint(int(t), int(b)) for t, b in zip(time[edges], largest, strict=True)]
+    most_reserved = _largest_of(reserved, edges)
+    return [MemoryPoint(int(t), int(b), r) for t, b, r in zip(time[edges], largest, most_reserved, strict=True)]
+
+
+def _largest_of(reserved: pl.Series, edges: Ints) -> list[int | None]:
+    """The most that was reserved in each stretch, None where the allocator never says."""
+    if reserved.null_count() == len(reserved):
+        return [None] * len(edges)
+    known = reserved.fill_null(0).to_numpy()
+    return [int(value) or None for value in np.maximum.reduceat(known, edges)]
+
+
+def _by_step(trace: Trace, columns: Columns, time: Ints, allocated: Ints) -> list[StepMemory]:
+    """The steps in which anything was allocated or freed."""
+    number, start, end = steps(trace, columns)
+    first, behind = np.searchsorted(time, start), np.searchsorted(time, end)
+    return [
+        StepMemory(n, int(allocated[low:high].max()), int(allocated[high - 1]))
+        for n, low, high in zip(number.tolist(), first, behind, strict=True)
+        if high > low
+    ]

@@ -1,12 +1,15 @@
-"""Operators by name, and by name and shape: calls, total, self and device time."""
+"""Operators by name, by name and shape, and by name and module: calls, total, self and device time."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from profkit.analysis.columns import Columns
+from profkit.analysis.modules import module_of
 from profkit.analysis.report import Operator
 from profkit.trace.model import Trace
 
@@ -15,8 +18,17 @@ Ints = npt.NDArray[np.int64]
 HOST_KINDS = ("op", "annotation", "data_wait", "collective")
 
 
-def operators(trace: Trace, columns: Columns | None = None) -> tuple[list[Operator], list[Operator]]:
-    """Operators and ranges of the host, by name and by (name, shapes), the largest self time first.
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """The operators of one trace, grouped in three ways. `by_module` is empty where no module was recorded."""
+
+    by_name: list[Operator]
+    by_shape: list[Operator]
+    by_module: list[Operator]
+
+
+def operators(trace: Trace, columns: Columns | None = None) -> Operators:
+    """Operators and ranges of the host, the largest self time first.
 
     `total_ns` is the union of a name's spans on each track, so that recursion counts once; `self_ns` is duration
     minus direct children; `device_ns` the device work launched from inside.
@@ -28,8 +40,10 @@ def operators(trace: Trace, columns: Columns | None = None) -> tuple[list[Operat
         pl.Series("total_ns", columns.duration[rows]),
         pl.Series("device_ns", device_time(trace, columns)[rows]),
         pl.Series("outermost", _outermost_of_name(trace, columns, rows)),
+        module_of(trace, columns).gather(rows).alias("module"),
     )
-    return _grouped(table, ["name"]), _grouped(table, ["name", "shapes"])
+    by_module = _grouped(table, ["name", "module"]) if table["module"].null_count() < table.height else []
+    return Operators(_grouped(table, ["name"]), _grouped(table, ["name", "shapes"]), by_module)
 
 
 def kernels(trace: Trace, columns: Columns | None = None) -> list[Operator]:

@@ -31,8 +31,16 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     batches: int = 0
 
 
+class Histogram(msgspec.Struct, frozen=True):
+    """`counts[i]` lie in [edges_ns[i], edges_ns[i + 1]); the last bin holds its upper edge too. In nanoseconds."""
+
+    edges_ns: list[float]
+    counts: list[int]
+    longer: int  # beyond the last edge
+
+
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
-    """All calls of one name; `shapes` is set in the table by shape. Totals count recursion once."""
+    """All calls of one name; `shapes` and `module` are set in the tables by these. Totals count recursion once."""
 
     name: str
     calls: int
@@ -42,6 +50,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     op_class: str | None = None
     kind: str = "op"
     shapes: str | None = None
+    module: str | None = None
 
 
 class OperatorClass(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,18 +65,28 @@ class OperatorClass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MemoryPoint(msgspec.Struct, frozen=True, array_like=True):
-    """One point of the curve: nanoseconds since the trace's beginning, bytes allocated."""
+    """One point of the curve: nanoseconds since the trace's beginning, bytes allocated and, where known, reserved."""
 
     time_ns: int
     bytes: int
+    reserved_bytes: int | None = None
 
 
 class Allocation(msgspec.Struct, frozen=True):
-    """What one operator had allocated and not yet freed when memory was at its peak."""
+    """What one operator, within one module, had allocated and not yet freed when memory was at its peak."""
 
     operator: str
     bytes: int
     count: int
+    module: str | None = None  # null where modules were not recorded
+
+
+class StepMemory(msgspec.Struct, frozen=True):
+    """What was allocated at most within a step, and when it ended."""
+
+    number: int
+    peak_bytes: int
+    end_bytes: int
 
 
 class DeviceMemory(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +99,7 @@ class DeviceMemory(msgspec.Struct, frozen=True, kw_only=True):
     alive_at_peak: list[Allocation] = []
     unknown_at_peak_bytes: int = 0  # allocated before recording began
     curve: list[MemoryPoint] = []
+    steps: list[StepMemory] = []
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -134,12 +154,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     measured_on: str  # which steps the verdict rests on
     step_time_ns: StepTime | None
+    step_histogram: Histogram | None = None  # of the same steps
     stall_share: float | None
     wait: Wait | None
+    wait_histogram: Histogram | None = None
     breakdown_ns: dict[str, float]
     breakdown_steps: int
+    phases_ns: dict[str, float] = {}  # phase -> mean time of a step it covers on the host; overlaps the breakdown
     operators: list[Operator]
     operators_by_shape: list[Operator]
+    operators_by_module: list[Operator] = []  # empty where modules were not recorded
     kernels: list[Operator]  # device work by name
     operator_classes: list[OperatorClass] = []
     unclassified_share: float | None = None  # of the operators' self time; null where no operator was recorded

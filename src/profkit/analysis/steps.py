@@ -9,9 +9,12 @@ import numpy.typing as npt
 import polars as pl
 
 from profkit.analysis.breakdown import Breakdown
-from profkit.analysis.report import Overhead, StepTime, Wait
+from profkit.analysis.report import Histogram, Overhead, StepTime, Wait
 
 Floats = npt.NDArray[np.float64]
+
+BINS = 40
+IN_HISTOGRAM = 99.0  # percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,14 @@ def wait(sample: Sample) -> Wait:
         startup_ns=sample.startup_ns,
         batches=sample.batches,
     )
+
+
+def histogram(values: Floats) -> Histogram:
+    """Bins of equal width up to the value that all but one in a hundred stay below; what is beyond is counted."""
+    low, high = float(values.min()), float(np.percentile(values, IN_HISTOGRAM))
+    inside = values[values <= high]
+    counts, edges = np.histogram(inside, bins=min(BINS, len(inside)), range=(low, high))
+    return Histogram(edges.tolist(), counts.tolist(), len(values) - len(inside))
 
 
 def overhead(steps: pl.DataFrame, window_close_ns: list[int]) -> Overhead:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
@@ -11,11 +13,12 @@ from profkit.analysis.findings import findings, headline
 from profkit.analysis.loaders import loaders_of
 from profkit.analysis.memory import memory
 from profkit.analysis.opclasses import operator_classes, unclassified
-from profkit.analysis.operators import kernels, operators
-from profkit.analysis.report import Memory, Operator, Report, StepRow, Wait
+from profkit.analysis.operators import Operators, kernels, operators
+from profkit.analysis.report import Memory, Report, StepRow, Wait
 from profkit.analysis.steps import (
     Sample,
     exposed_fraction,
+    histogram,
     overhead,
     sample_of_run,
     sample_of_trace,
@@ -23,7 +26,7 @@ from profkit.analysis.steps import (
     wait,
 )
 from profkit.trace.intervals import Intervals
-from profkit.trace.model import Run, Trace
+from profkit.trace.model import Run
 
 
 def report(run: Run) -> Report:
@@ -41,7 +44,7 @@ def report(run: Run) -> Report:
     judged = len(sample.duration_ns) if sample else 0
     loaders = run.info.loaders or loaders_of(traces)
     found = findings(step, waited, stall_share, loaders, judged)
-    by_name, by_shape, on_device, allocated = _first_window(traces, columns)
+    found_operators = operators(traces[0], columns[0]) if traces else Operators([], [], [])
     classes = operator_classes(traces[0], columns[0]) if traces else []
     unclassified_share, unclassified_device_share = unclassified(classes)
     return Report(
@@ -54,17 +57,21 @@ def report(run: Run) -> Report:
         steps=steps,
         measured_on=sample.words if sample else "no step",
         step_time_ns=step,
+        step_histogram=histogram(sample.duration_ns) if sample else None,
         stall_share=stall_share,
         wait=waited,
+        wait_histogram=histogram(sample.wait_ns) if sample and waited else None,
         breakdown_ns=_mean_breakdown(parts),
         breakdown_steps=sum(len(part.number) for part in parts),
-        operators=by_name,
-        operators_by_shape=by_shape,
-        kernels=on_device,
+        phases_ns=_mean_phases(parts),
+        operators=found_operators.by_name,
+        operators_by_shape=found_operators.by_shape,
+        operators_by_module=found_operators.by_module,
+        kernels=kernels(traces[0], columns[0]) if traces else [],
         operator_classes=classes,
         unclassified_share=unclassified_share,
         unclassified_device_share=unclassified_device_share,
-        memory=allocated,
+        memory=memory(traces[0], columns[0]) if traces else Memory(),
         findings=found,
         overhead=overhead(run.steps, run.info.window_close_ns),
         dropped=_added([t.info.dropped for t in traces]),
@@ -78,6 +85,11 @@ def report(run: Run) -> Report:
         schedule=run.info.schedule,
         hparams=run.info.hparams,
     )
+
+
+def report_of_window(run: Run, whole: Report, place: int) -> Report:
+    """The report of the window at this place among the run's; of the only one it is that of the whole run."""
+    return whole if len(run.open_traces) == 1 else report(replace(run, open_traces=run.open_traces[place : place + 1]))
 
 
 def _sample(
@@ -105,21 +117,21 @@ def _stall_share(waited: Wait | None) -> float | None:
     return waited.share * (waited.exposed_ns / waited.mean_ns) if waited.mean_ns else 0.0
 
 
-def _first_window(
-    traces: tuple[Trace, ...], columns: list[Columns]
-) -> tuple[list[Operator], list[Operator], list[Operator], Memory]:
-    if not traces:
-        return [], [], [], Memory()
-    by_name, by_shape = operators(traces[0], columns[0])
-    return by_name, by_shape, kernels(traces[0], columns[0]), memory(traces[0])
-
-
 def _mean_breakdown(parts: list[Breakdown]) -> dict[str, float]:
     """Nanoseconds per step of each class, over all recorded steps; of the whole trace where it has no steps."""
     if not parts:
         return {}
     count = sum(len(part.number) for part in parts)
     return {name: float(sum(int(part.time_ns[name].sum()) for part in parts)) / count for name in CLASSES}
+
+
+def _mean_phases(parts: list[Breakdown]) -> dict[str, float]:
+    """Nanoseconds per step that each phase covers, over all recorded steps; none where no phase is known."""
+    count = sum(len(part.number) for part in parts)
+    names = dict.fromkeys(name for part in parts for name in part.phases_ns)
+    return {
+        name: float(sum(int(p.phases_ns[name].sum()) for p in parts if name in p.phases_ns)) / count for name in names
+    }
 
 
 def _rows(part: Breakdown) -> list[StepRow]:

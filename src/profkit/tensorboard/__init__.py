@@ -1,0 +1,8 @@
+"""profkit's tab in TensorBoard: what its server finds the page's data by."""
+
+from pathlib import Path
+
+PLUGIN, TAG = "profkit", "profkit/page"
+FILES = "plugins/profkit/page"  # below the folder of TensorBoard's run
+STATIC = Path(__file__).parent / "static"
+SCRIPT = STATIC / "index.js"  # the page, built from web/

@@ -1,0 +1,185 @@
+import type { Timeline, Track } from "./format";
+
+/** What lies where: the tracks in sections, each track in lanes, from top to bottom. */
+
+export const ROW = 18; // CSS pixels, as all heights here
+const HEADER = 22;
+const AREA = 40;
+const GAP = 5; // below each track
+
+export type Lane =
+  | { kind: "section"; key: string; title: string; y: number; height: number; open: boolean; count: number }
+  /** Some rows of a track: one of them, or, of a track that is closed, all on one line. */
+  | { kind: "rows"; rows: number[]; track: number; y: number; height: number }
+  | { kind: "memory" | "counter"; index: number; y: number; height: number };
+
+/** The name of a track or curve, at the left of its lanes. */
+export interface Head {
+  key: string;
+  title: string;
+  hint: string;
+  y: number;
+  height: number;
+  open: boolean | null; // null: there is nothing to open
+  isSection: boolean;
+}
+
+export interface Layout {
+  lanes: Lane[];
+  heads: Head[];
+  height: number;
+  /** Of each row: its lane. */
+  laneOfRow: Int32Array;
+}
+
+interface Section {
+  key: string;
+  title: string;
+  tracks: number[];
+}
+
+const SECTIONS: [key: string, title: string][] = [
+  ["steps", "Steps"],
+  ["training", "Training thread"],
+  ["loader_worker", "Loader workers"],
+  ["device_stream", "Device streams"],
+  ["other", "Other threads"],
+];
+
+function sectionOf(t: Timeline, track: number): string {
+  if (track === t.trainingTrack) return "training";
+  const { kind } = t.tracks[track];
+  return SECTIONS.some(([key]) => key === kind) ? kind : "other";
+}
+
+/** The sections that have tracks, empty tracks left out. */
+function sectionsOf(t: Timeline): Section[] {
+  const used = [...new Set(t.rows.map((row) => row.track))];
+  return SECTIONS.map(([key, title]) => ({
+    key,
+    title,
+    tracks: used.filter((track) => sectionOf(t, track) === key).sort((a, b) => byName(t.tracks[a], t.tracks[b])),
+  })).filter((section) => section.tracks.length > 0);
+}
+
+const names = new Intl.Collator("en", { numeric: true });
+
+function byName(a: Track, b: Track): number {
+  return (a.rank ?? 0) - (b.rank ?? 0) || names.compare(trackTitle(a), trackTitle(b));
+}
+
+export function trackTitle(track: Track): string {
+  return track.name || track.device || (track.tid === null ? track.kind : `thread ${track.tid}`);
+}
+
+/** All that is known of a track, for a hint. */
+export function trackHint(track: Track): string {
+  const facts = Object.entries({ ...track, name: null }).filter(([, value]) => value !== null);
+  return [trackTitle(track), ...facts.map(([name, value]) => `${name} ${value}`)].join("\n");
+}
+
+const MANY = 8; // other threads
+
+/** Keys of the tracks that are closed at first: those of internals alone, and other threads where they are many. */
+export function closedAtFirst(t: Timeline): Set<string> {
+  const closed = new Set<string>();
+  const worked = new Set<number>();
+  for (const row of t.rows) {
+    for (let i = row.first; i < row.first + row.count && !worked.has(row.track); i++) {
+      if (!t.labels.internal[t.label[i]]) worked.add(row.track);
+    }
+  }
+  for (const { key, tracks } of sectionsOf(t)) {
+    for (const track of tracks) {
+      if (!worked.has(track) || (key === "other" && tracks.length > MANY)) closed.add(trackKey(track));
+    }
+  }
+  return closed;
+}
+
+export const trackKey = (track: number): string => `track ${track}`;
+
+/** Lays lanes below each other. */
+class Stack {
+  readonly lanes: Lane[] = [];
+  readonly heads: Head[] = [];
+  height = 0;
+
+  constructor(private readonly closed: ReadonlySet<string>) {}
+
+  isOpen(key: string): boolean {
+    return !this.closed.has(key);
+  }
+
+  head(key: string, title: string, hint: string, height: number, canClose: boolean, isSection = false): void {
+    const open = canClose ? this.isOpen(key) : null;
+    this.heads.push({ key, title, hint, y: this.height, height, open, isSection });
+  }
+
+  section(key: string, title: string, count: number): void {
+    this.head(key, `${title} · ${count}`, title, HEADER, true, true);
+    this.lanes.push({ kind: "section", key, title, count, y: this.height, height: HEADER, open: this.isOpen(key) });
+    this.height += HEADER;
+  }
+
+  rows(rows: number[], track: number): void {
+    this.lanes.push({ kind: "rows", rows, track, y: this.height, height: ROW });
+    this.height += ROW;
+  }
+
+  area(kind: "memory" | "counter", index: number): void {
+    this.lanes.push({ kind, index, y: this.height, height: AREA });
+    this.height += AREA + GAP;
+  }
+}
+
+/** Where everything lies while the sections and tracks of these keys are closed. */
+export function layoutOf(t: Timeline, closed: ReadonlySet<string>): Layout {
+  const stack = new Stack(closed);
+  const rowsOf: number[][] = t.tracks.map(() => []);
+  t.rows.forEach((row, place) => rowsOf[row.track].push(place));
+  for (const { key, title, tracks } of sectionsOf(t)) {
+    if (tracks.length > 1) stack.section(key, title, tracks.length);
+    if (tracks.length > 1 && !stack.isOpen(key)) continue;
+    for (const track of tracks) addTrack(stack, t, track, rowsOf[track]);
+  }
+  addAreas(stack, t);
+  return { lanes: stack.lanes, heads: stack.heads, height: stack.height, laneOfRow: lanesOfRows(t, stack.lanes) };
+}
+
+function addTrack(stack: Stack, t: Timeline, track: number, rows: number[]): void {
+  const key = trackKey(track);
+  const canClose = rows.length > 1;
+  const isOpen = canClose && stack.isOpen(key);
+  const height = ROW * (isOpen ? rows.length : 1);
+  stack.head(key, trackTitle(t.tracks[track]), trackHint(t.tracks[track]), height, canClose);
+  if (isOpen) for (const row of rows) stack.rows([row], track);
+  else stack.rows(rows, track);
+  stack.height += GAP;
+}
+
+function addAreas(stack: Stack, t: Timeline): void {
+  t.memory.forEach(({ device, time }, index) => {
+    if (!time.length) return;
+    stack.head(`memory ${index}`, `Memory ${device}`, `Memory allocated on ${device}; line: reserved`, AREA, false);
+    stack.area("memory", index);
+  });
+  t.counters.forEach(({ name, unit, value }, index) => {
+    if (!value.length) return;
+    stack.head(`counter ${index}`, name, `${name} (${unit})`, AREA, false);
+    stack.area("counter", index);
+  });
+}
+
+function lanesOfRows(t: Timeline, lanes: Lane[]): Int32Array {
+  const found = new Int32Array(t.rows.length).fill(-1);
+  lanes.forEach((lane, place) => {
+    if (lane.kind === "rows") for (const row of lane.rows) found[row] = place;
+  });
+  return found;
+}
+
+/** Place of the lane at the height `y`, or -1. */
+export function laneAt(layout: Layout, y: number): number {
+  return layout.lanes.findIndex((lane) => y >= lane.y && y < lane.y + lane.height);
+}
