@@ -4,9 +4,11 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 BARE   := $(VENV)-bare
-SOURCES := $(shell find src hooks exporters -name '*.py') pyproject.toml
+SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproject.toml
 
-.PHONY: help demo test check bench format clean
+PAGE    := src/profkit/tensorboard/static/index.js
+
+.PHONY: help demo test check bench ui ui-test ui-checks format clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -16,7 +18,7 @@ demo: $(VENV)/demo  ## Train on real images in PyTorch and in Keras, print both 
 	TF_CPP_MIN_LOG_LEVEL=2 $(BIN)/python samples/keras_digits.py --logdir runs/digits
 	@echo 'Open both in TensorBoard: $(BIN)/tensorboard --logdir runs/digits'
 
-test: $(VENV)/wheel $(BARE)/wheel  ## What CI runs: lint, types and tests against the installed wheel, and without any framework.
+test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and tests against the installed wheel, and without any framework.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p profkit
@@ -30,12 +32,26 @@ check: test
 bench: $(VENV)/wheel  ## Measure profkit beside its peers, in one run, as ratios.
 	$(BIN)/python -m benchmarks
 
+ui: web/node_modules/.package-lock.json  ## Build the page from web/ into the package.
+	cd web && npm run --silent build
+
+# The built page is committed: whoever only uses profkit, or changes only Python, needs no npm.
+ui-test:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory ui-checks; \
+	else echo 'npm is not installed: the page is neither built nor compared with $(PAGE)'; fi
+
+ui-checks: web/node_modules/.package-lock.json
+	cd web && npm run --silent check && npm run --silent test && node build.mjs --check
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --ignore-scripts --no-audit --no-fund --silent
+
 format: $(VENV)/development  ## Put the sources into the project's form.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:  ## Remove what the other targets made.
-	rm -rf $(VENV) $(BARE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
+	rm -rf $(VENV) $(BARE) web/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "profkit needs Python 3.11 or newer, found " + sys.version)'

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,19 +25,28 @@ PRINTED_URL = re.compile(rb"http://localhost:(\d+)/")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A running TensorBoard: its address, ending in a slash, and its decoded answers."""
+
+    base: str
+
+    def __call__(self, path: str) -> Any:
+        return _answer(f"{self.base}{path.lstrip('/')}")
+
+
 @contextmanager
-def tensorboard(logdir: Path, *options: str) -> Iterator[Callable[[str], Any]]:
-    """Start TensorBoard on a free port of the loopback; yields a function from a path to the decoded answer."""
+def tensorboard(logdir: Path | str, *options: str, **environment: str) -> Iterator[Asked]:
+    """Start TensorBoard on a free port of the loopback; what it yields takes a path to the decoded answer."""
     # A port of 0 lets the system choose one; the line TensorBoard prints says which.
     command: Sequence[str] = (
         sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0", "--host", "localhost",
         "--reload_interval", "1", *options,
     )  # fmt: skip
-    environment = {**os.environ, "TORCH_PROFILER_START_METHOD": "spawn"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment) as process:
+    surroundings = {**os.environ, "TORCH_PROFILER_START_METHOD": "spawn", **environment}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=surroundings) as process:
         try:
-            port = _port(process)
-            yield lambda path: _answer(f"http://localhost:{port}/{path.lstrip('/')}")
+            yield Asked(f"http://localhost:{_port(process)}/")
         finally:
             process.terminate()
             process.wait(LIMIT_S)

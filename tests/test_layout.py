@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ OUTER = ("profkit.hooks", "profkit.exporters")
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "lightning")
 
 # What a training process loads: these import the standard library, msgspec and each other, nowhere in their code
-# anything else. The one way out is finalise, once the training is over.
+# anything else. The ways out: finalise, once the training is over, and a notebook where somebody looks.
 TRAINING = (
     *("__init__", "active", "boundaries", "clock", "companion", "decorator", "errors", "launch", "loader"),
     *("marks", "plugins", "records", "recorder", "run", "schedule", "start", "windows"),
 )
-AFTER_THE_TRAINING = {"profkit.finalise"}
+ON_REQUEST = {"profkit.finalise", "profkit.notebook"}
 
 
 def modules(package: str) -> list[str]:
@@ -69,22 +70,27 @@ def test_a_hook_and_an_exporter_never_meet(ring: str) -> None:
         assert not [name for name in imports(path, types_too=True) if within(name, OUTER)], path
 
 
-def test_tensorboard_is_imported_by_exporters_alone() -> None:
+def test_tensorboard_is_imported_by_exporters_and_its_plugin_alone() -> None:
     importing = {
-        folder
+        path.relative_to(ROOT).parent
         for folder in RINGS.values()
         for path in (ROOT / folder).rglob("*.py")
         if any(within(name, ("tensorboard",)) for name in imports(path, types_too=True))
     }
-    assert importing == {"exporters"}
+    assert importing == {Path("exporters"), Path("src/profkit/tensorboard")}
+
+
+def test_what_tensorboard_imports_needs_nothing_it_has_not_itself() -> None:
+    """An import that fails there stops TensorBoard for everybody."""
+    allowed = (*sys.stdlib_module_names, "tensorboard", "werkzeug", "profkit.tensorboard")
+    for path in (ROOT / "src/profkit/tensorboard").glob("*.py"):
+        assert not [name for name in imports(path) - {"profkit"} if not within(name, allowed)], path
 
 
 @pytest.mark.parametrize("module", TRAINING)
 def test_the_training_process_imports_the_standard_library_and_msgspec_alone(module: str) -> None:
-    import sys
-
     allowed = (*sys.stdlib_module_names, "msgspec", *(f"profkit.{name}" for name in TRAINING))
-    outside = imports(ROOT / f"src/profkit/{module}.py") - AFTER_THE_TRAINING - {"profkit"}
+    outside = imports(ROOT / f"src/profkit/{module}.py") - ON_REQUEST - {"profkit"}
     assert not [name for name in outside if not within(name, allowed) and not _is_name_of_the_package(name)]
 
 

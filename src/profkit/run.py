@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from profkit import active, plugins, start
 from profkit.boundaries import MARKER, Boundaries
@@ -21,6 +21,9 @@ from profkit.recorder import say
 from profkit.records import End
 from profkit.schedule import Schedule
 from profkit.windows import Windows
+
+if TYPE_CHECKING:
+    from profkit.notebook import Shown
 
 T = TypeVar("T")
 
@@ -104,6 +107,14 @@ class profile:
     def loader(self, iterable: Iterable[T]) -> TimedLoader[T]:
         """`iterable`, with what each batch took to come recorded: for inputs no hook knows."""
         return timed_loader(iterable, self._recorder)
+
+    def show(self) -> Shown:
+        """The page of the run so far, as a notebook's output."""
+        return _notebook().show(self._folder)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict and where the time went, without a script."""
+        return _notebook().summary(self._folder)
 
     def note(self, text: str) -> None:
         """Put one sentence into the run's report."""
@@ -269,6 +280,13 @@ def _finalise(profkit_folder: Path) -> None:
     from profkit.finalise import finalise
 
     finalise(profkit_folder, over=True)
+
+
+def _notebook() -> ModuleType:
+    # Imports polars: where somebody looks at the run, and not before.
+    from profkit import notebook
+
+    return notebook
 
 
 def _print_closing_text(profkit_folder: Path) -> None:

@@ -56,12 +56,12 @@ def _load_file(path: Path) -> Run:
         raise UnreadableTrace(f"{path} is empty")
     for name, reader in plugins.load_all(plugins.READERS).items():
         if reader.recognises(path, head):
-            return _alone(read_native(path, name, ReadContext()), path.name)
+            return run_of(read_native(path, name, ReadContext()), path.name)
     installed = ", ".join(plugins.names(plugins.READERS))
     raise UnreadableTrace(f"{path} is no trace: no reader knows its format (installed: {installed})")
 
 
-def _alone(trace: Trace, name: str) -> Run:
+def run_of(trace: Trace, name: str) -> Run:
     """A trace of which nothing else is known, as a run."""
     info = RunInfo(
         profkit=profkit.__version__,
@@ -80,7 +80,7 @@ def _load_folder(folder: Path) -> Run:
     from profkit.trace.store import META, read_trace
 
     if (folder / META).exists():
-        return _alone(read_trace(folder), folder.name)
+        return run_of(read_trace(folder), folder.name)
     run_folder = _run_folder(folder)
     profkit_folder = run_folder / PROFKIT_FOLDER
     try:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
 
 from profkit.trace.schema import FORMAT_VERSION
+
+if TYPE_CHECKING:
+    from profkit.notebook import Shown
 
 
 class TraceInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +64,14 @@ class Trace:
             f"<Trace window {self.info.window} rank {self.info.rank}: {self.spans.height:,} spans, "
             f"{self.info.counts.get('steps', 0)} steps>"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict and where the time went, without a script."""
+        return _notebook().summary(self)
+
+    def show(self) -> Shown:
+        """The page, as a notebook's output."""
+        return _notebook().show(self)
 
 
 class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,3 +141,15 @@ class Run:
     def name(self) -> str:
         """What people call it: the folder's name, or the script's."""
         return self.folder.name if self.folder else self.info.script
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict and where the time went, without a script."""
+        return _notebook().summary(self)
+
+    def show(self) -> Shown:
+        """The page, as a notebook's output."""
+        return _notebook().show(self)
+
+
+def _notebook() -> ModuleType:
+    return import_module("profkit.notebook")  # it stands above the model, and asks every question of it

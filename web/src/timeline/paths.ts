@@ -101,12 +101,13 @@ function addRow(t: Timeline, paths: Paths, sums: Sums, first: number, last: numb
   const from = Math.max(first, lowerBound(starts, first, last, start) - 1);
   const to = upperBound(starts, from, last, end);
   for (let i = from; i < to; i++) {
-    const stop = starts[i] + duration[i];
-    if (stop < start || t.labels.internal[label[i]]) continue;
+    const inside = Math.min(starts[i] + duration[i], end) - Math.max(starts[i], start);
+    const touches = inside < 0 || (inside === 0 && duration[i] > 0);
+    if (touches || t.labels.internal[label[i]]) continue;
     const path = paths.of[i];
     sums.spans++;
     sums.calls[path]++;
-    sums.total[path] += Math.min(stop, end) - Math.max(starts[i], start);
+    sums.total[path] += inside;
   }
 }
 

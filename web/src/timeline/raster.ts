@@ -153,7 +153,7 @@ export function paint(t: Timeline, cells: Cells, colours: Uint32Array, line: Uin
 }
 
 /** `share` of the colour `over` on the colour `under`; two channels at a time. */
-function blend(under: number, over: number, share: number): number {
+export function blend(under: number, over: number, share: number): number {
   const part = Math.max(0, Math.round(share * 256));
   const rest = 256 - part;
   const redBlue = ((under & 0xff00ff) * rest + (over & 0xff00ff) * part) / 256;

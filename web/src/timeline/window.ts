@@ -42,3 +42,17 @@ export function ticksOf({ start, end }: Window, apart: number): number[] {
   for (let n = Math.ceil(start / step); n * step <= end; n++) ticks.push(n * step);
   return ticks;
 }
+
+const UNITS: [name: string, nanoseconds: number][] = [
+  ["s", 1e9],
+  ["ms", 1e6],
+  ["µs", 1e3],
+  ["ns", 1],
+];
+
+/** A time on the ruler, with as many digits as tell apart times `precision` nanoseconds from each other. */
+export function timeLabel(time: number, precision: number): string {
+  const [unit, size] = UNITS.find(([, nanoseconds]) => Math.abs(time) >= nanoseconds) ?? ["s", 1e9];
+  const digits = Math.min(9, Math.max(0, Math.ceil(Math.log10(size / precision) - 1e-9)));
+  return `${(time / size).toFixed(time ? digits : 0)} ${unit}`;
+}

@@ -1,0 +1,84 @@
+"""The first screen's data: small for any run, and no number of it differs from the report's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import polars as pl
+import pytest
+
+from profkit.analysis.page import CURVE_POINTS, STEP_POINTS, page
+from profkit.analysis.steps import histogram
+from profkit.analysis.summary import report
+from profkit.trace.model import Run, RunInfo
+from profkit.trace.schema import COUNTERS, empty
+from tests import runs, traces
+from tests.runs import MS
+
+
+def test_a_point_of_the_series_is_the_longest_step_of_its_stretch() -> None:
+    rows = [{"duration_ns": 900 * MS, "wait_ns": 800 * MS} if n == 4_321 else {} for n in range(10_000)]
+    run = runs.run(rows, start_ns=0)
+    found = page(run, report(run), {}).steps
+    assert found.stretch == 5
+    assert len(found.number) == STEP_POINTS
+    place = found.number.index(4_321)
+    assert (found.duration_ns[place], found.wait_ns[place]) == (900 * MS, 800 * MS)
+
+
+def test_every_step_is_in_the_series_of_a_short_run() -> None:
+    run = runs.run([{"window": 0 if n in (3, 4) else None, "steady": n > 0} for n in range(6)], start_ns=0)
+    found = page(run, report(run), {}).steps
+    assert found.number == list(range(6))
+    assert found.window == [None, None, None, 0, 0, None]
+    assert found.steady == [False, True, True, True, True, True]
+    assert found.end_ns == [100 * MS * (n + 1) for n in range(6)]
+
+
+def test_counters_are_thinned_to_means_and_begin_with_the_run() -> None:
+    counters = pl.DataFrame(
+        {"time_ns": [1_000 + i for i in range(3_000)], "name": ["cpu_percent"] * 3_000, "unit": ["percent"] * 3_000,
+         "value": [float(i % 10) for i in range(3_000)]},
+        schema_overrides=COUNTERS,
+    )  # fmt: skip
+    run = Run(RunInfo(start_ns=1_000), runs.steps_table([{}]), counters)
+    (curve,) = page(run, report(run), {}).counters
+    assert len(curve.value) == CURVE_POINTS
+    assert set(curve.value) == {4.5}
+    assert curve.time_ns[0] == 0
+
+
+def test_a_histogram_counts_every_step_once() -> None:
+    values = pl.Series([1.0] * 50 + [2.0] * 49 + [90.0]).to_numpy()
+    found = histogram(values)
+    assert sum(found.counts) + found.longer == 100
+    assert found.longer == 1
+    assert found.edges_ns[0] == 1.0
+    assert len(found.edges_ns) == len(found.counts) + 1
+
+
+@pytest.mark.parametrize("values", [[5.0], [5.0] * 200, [0.0, 0.0]])
+def test_a_histogram_of_equal_steps_counts_them_all(values: list[float]) -> None:
+    found = histogram(pl.Series(values).to_numpy())
+    assert sum(found.counts) + found.longer == len(values)
+
+
+def test_the_first_screen_of_a_large_report_is_small(tmp_path: Path) -> None:
+    events = [traces.op(f"aten::op{i}", 10 * i, 5, args={"Input Dims": [[i]]}) for i in range(5_000)]
+    trace = traces.traced(tmp_path, [traces.step(1, 0, 60_000), *events])
+    run = Run(RunInfo(), runs.steps_table([{}]), empty(COUNTERS), None, (lambda: trace,))
+    whole = report(run)
+    assert len(msgspec.json.encode(whole)) > 500_000
+    found = page(run, whole, {0: 1})
+    assert len(msgspec.json.encode(found)) < 20_000
+    assert found.report.operators == whole.operators[:10]
+    assert found.report.breakdown_ns == whole.breakdown_ns
+
+
+def test_a_run_of_nothing_has_a_page() -> None:
+    run = Run(RunInfo(), runs.steps_table([]), empty(COUNTERS))
+    found = page(run, report(run), {})
+    assert found.windows == []
+    assert found.steps.number == []
+    assert found.report.step_histogram is None

@@ -1,0 +1,49 @@
+import { count, duration, size } from "../units";
+import type { Timeline } from "./format";
+import { trackTitle } from "./lanes";
+import { labelWord, nameOf, rowOf, selfTime, stepOf } from "./spans";
+
+/** What is known of a span, in words. */
+
+/** Name and value of each fact that is known. */
+export function factsOf(t: Timeline, span: number): [name: string, value: string][] {
+  const label = t.label[span];
+  const detail = t.details[t.detail[span]] ?? {};
+  const facts: [string, string | null | undefined][] = [
+    ["Kind", labelWord(t, label, "kind")],
+    ["Duration", duration(t.duration[span])],
+    ["Self time", duration(selfTime(t, span))],
+    ["Start", duration(t.start[span])],
+    ["Step", stepOf(t, span)?.toString()],
+    ["Phase", labelWord(t, label, "phase")],
+    ["Class", labelWord(t, label, "op_class")],
+    ["Track", trackOf(t, span)],
+    ["Module", detail.module],
+    ["Shapes", detail.shapes],
+    ["Types", detail.dtypes],
+    ["Source", detail.source],
+    ["FLOPs", detail.flops === undefined ? null : count(detail.flops)],
+    ["Bytes", detail.bytes === undefined ? null : size(detail.bytes)],
+    ["Category", detail.category],
+  ];
+  return facts.filter((fact): fact is [string, string] => !!fact[1]);
+}
+
+export const trackOf = (t: Timeline, span: number): string => trackTitle(t.tracks[t.rows[rowOf(t, span)].track]);
+
+/** One line, for a hint and for screen readers. */
+export function summaryOf(t: Timeline, span: number): string {
+  const step = stepOf(t, span);
+  const facts = [
+    labelWord(t, t.label[span], "kind"),
+    duration(t.duration[span]),
+    `starts at ${duration(t.start[span])}`,
+    step === null ? null : `step ${step}`,
+  ];
+  return facts.filter((fact) => fact !== null).join(" · ");
+}
+
+/** What a screen reader says of a span. */
+export function spoken(t: Timeline, span: number): string {
+  return `${nameOf(t, span).slice(0, 200)}: ${summaryOf(t, span)}, on ${trackOf(t, span)}`;
+}
