@@ -9,6 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,22 +29,27 @@ from tests.test_tensorboard_exporter import LOADERS, made_run
 ROOT = "data/plugin/profkit"
 
 
+@dataclass(frozen=True, slots=True)
 class Server:
     """A TensorBoard over one exported run."""
 
-    def __init__(self, ask: Asked, run: Run) -> None:
-        self.ask, self.run = ask, run
+    ask: Asked
+    run: Run
 
     def raw(self, path: str) -> tuple[int, Any, bytes]:
-        """Status, headers and decompressed body."""
-        request = urllib.request.Request(f"{self.ask.base}{ROOT}/{path}", headers={"Accept-Encoding": "gzip"})
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                status, headers, body = response.status, response.headers, response.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                status, headers, body = error.code, error.headers, error.read()
-        return status, headers, gzip.decompress(body) if headers["Content-Encoding"] == "gzip" else body
+        return raw(self.ask, path)
+
+
+def raw(ask: Asked, path: str) -> tuple[int, Any, bytes]:
+    """Status, headers and decompressed body of an answer of the tab."""
+    request = urllib.request.Request(f"{ask.base}{ROOT}/{path}", headers={"Accept-Encoding": "gzip"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            status, headers, body = response.status, response.headers, response.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            status, headers, body = error.code, error.headers, error.read()
+    return status, headers, gzip.decompress(body) if headers["Content-Encoding"] == "gzip" else body
 
 
 @pytest.fixture(scope="module", params=["--load_fast=true", "--load_fast=false"])
