@@ -6,7 +6,6 @@ pauses of more than 4 seconds, are small numbers, and so compress to a third of 
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from isal import igzip
 
 from profkit.analysis.columns import Columns
 from profkit.analysis.memory import allocated_bytes
@@ -26,8 +26,8 @@ Array = npt.NDArray[Any]
 MAGIC = b"PKTL\x01\0\0\0"
 ALIGNMENT = 8
 VERSION = 1
-# Measured on a million spans: level 6 takes 1.9 s for 4.9 MB, level 4 0.9 s for 5.2 MB, level 1 0.5 s for 5.9 MB.
-GZIP_LEVEL = 4
+# isal's level 2, measured on a million spans: 0.04 s for 5.6 MB; zlib's level 4 takes 0.42 s for 5.1 MB.
+ISAL_LEVEL = 2
 MEMORY_POINTS = 4_000  # of each device
 
 LABEL = ("name", "kind", "phase", "op_class")
@@ -72,7 +72,7 @@ def encoded(trace: Trace, counters: pl.DataFrame | None = None) -> bytes:
 
 def packed(trace: Trace, counters: pl.DataFrame | None = None) -> bytes:
     """The binary as it is stored: gzip, the same bytes for the same trace."""
-    return gzip.compress(encoded(trace, counters), GZIP_LEVEL, mtime=0)
+    return igzip.compress(encoded(trace, counters), ISAL_LEVEL, mtime=0)
 
 
 def _pieces(header: dict[str, Any], arrays: dict[str, Array]) -> Iterator[bytes]:

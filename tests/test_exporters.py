@@ -23,7 +23,7 @@ from profkit.trace.store import read_trace
 from tests import runs, traces
 
 NAMES = plugins.names(plugins.EXPORTERS)
-WITHOUT_TRACES = ("json", "tensorboard")  # what they write, every run has
+WITHOUT_TRACES = ("html", "json", "tensorboard")  # what they write, every run has
 BESIDE = ("xprof",)  # XProf keeps its results beside a file, and never looks again whether the file has changed
 each_exporter = pytest.mark.parametrize("name", NAMES)
 

@@ -44,7 +44,8 @@ def made_run(folder: Path, name: str = "run", workers: int = 2, hparams: dict[st
     ]
     trace = traces.traced(folder, events)
     counters = pl.DataFrame(
-        {"time_ns": [ZERO_NS + 250 * MS], "name": ["cpu_percent"], "value": [180.0]}, schema_overrides=COUNTERS
+        {"time_ns": [ZERO_NS + 250 * MS], "name": ["cpu_percent"], "unit": ["percent"], "value": [180.0]},
+        schema_overrides=COUNTERS,
     )
     info = RunInfo(
         script="train.py", ended="finished", start_ns=ZERO_NS, end_ns=ZERO_NS + 2_000 * MS,
@@ -56,7 +57,7 @@ def made_run(folder: Path, name: str = "run", workers: int = 2, hparams: dict[st
 
 def exported(run: Run) -> Path:
     assert run.folder is not None
-    (path,) = TensorBoardExporter().export(run, report(run), run.folder)
+    path, *_ = TensorBoardExporter().export(run, report(run), run.folder)
     return Path(path)
 
 

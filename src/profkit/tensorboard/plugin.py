@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mimetypes
 import posixpath
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from werkzeug import wrappers
 from profkit.tensorboard import FILES, PLUGIN, STATIC, TAG
 
 TYPES = {".js": "text/javascript", ".txt": "text/plain"}  # whatever the machine's own table says
+
+WINDOW = re.compile(r"0|[1-9][0-9]{0,8}")
 
 App = Callable[..., Any]
 
@@ -94,9 +97,9 @@ class ProfkitPlugin(base_plugin.TBPlugin):
         run, window = request.args.get("run", ""), request.args.get("window", "")
         if run not in self._pages(request):
             return _missing(request, f"no run {run!r} with a page")
-        if not (window.isascii() and window.isdigit()):
-            return _missing(request, f"no window {window!r}")
-        path = posixpath.join(self._logdir, run, FILES, f"window={int(window)}.{ending}")
+        if not WINDOW.fullmatch(window):
+            return _missing(request, "no such window")
+        path = posixpath.join(self._logdir, run, FILES, f"window={window}.{ending}")
         try:
             content = _read(path)
         except Exception as error:  # of whatever file system it is
