@@ -66,6 +66,18 @@ class Fixture:
         """The loop has its batch: where it can see that itself, what the framework adds counts too."""
         self.came.append(time.perf_counter())
 
+    def seen(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """What a loop over `batches` gets, and how long it waits for each."""
+        iterator = iter(batches)
+        while True:
+            self.asks()
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            self.comes()
+            yield batch
+
     def waits(self) -> list[float]:
         """Milliseconds the training waited in each step but the first."""
         if self.came:
@@ -142,7 +154,7 @@ def tf_eager_loop(fixture: Fixture) -> None:
     import tensorflow as tf
 
     weights = tf.Variable(tf.ones((FEATURES, FEATURES)))
-    for features, _ in _dataset(fixture):
+    for features, _ in fixture.seen(_dataset(fixture)):
         weights.assign_sub(0.01 * tf.matmul(features, features, transpose_a=True))
         fixture.work()
 
@@ -151,7 +163,7 @@ def tf_eager_loop(fixture: Fixture) -> None:
 def tf_function_loop(fixture: Fixture) -> None:
     """`for batch in dataset` around a compiled step, with a prefetch."""
     step = _tf_step()
-    for features, _ in _dataset(fixture, prefetch=2):
+    for features, _ in fixture.seen(_dataset(fixture, prefetch=2)):
         step(features)
         fixture.work()
 
@@ -181,11 +193,7 @@ def tf_distributed(fixture: Fixture) -> None:
 
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     step = _tf_step()
-    iterator = iter(strategy.experimental_distribute_dataset(_dataset(fixture)))
-    for _ in range(BATCHES):
-        fixture.asks()
-        features, _labels = next(iterator)
-        fixture.comes()
+    for features, _ in fixture.seen(strategy.experimental_distribute_dataset(_dataset(fixture))):
         strategy.run(step, args=(features,))
         fixture.work()
         _end_step()
@@ -311,7 +319,7 @@ def jax_loop(fixture: Fixture) -> None:
         return weights - 0.01 * features.T @ features
 
     weights = jax.numpy.ones((FEATURES, FEATURES))
-    for features, _ in run.loader(fixture.batches()):
+    for features, _ in fixture.seen(run.loader(fixture.batches())):
         weights = step(weights, features)
         weights.block_until_ready()
         fixture.work()
@@ -367,15 +375,16 @@ def _outside(found: Report) -> float | None:
 
 
 def main() -> None:
-    """Print a line of JSON for each planted delay."""
-    name, folder, *delays = sys.argv[1:]
-    backend, _, bare = name.partition(":")
-    if bare:
-        os.environ["KERAS_BACKEND"] = backend
-        import keras  # noqa: F401  # a run finds what has been imported
-    _imported(bare or name)
-    for delay in delays:
-        print(json.dumps(measured(bare or name, Path(folder), float(delay))), flush=True)
+    """Print, for each style of one backend, a line of JSON: the results of every planted delay."""
+    folder, delays, *styles = sys.argv[1:]
+    for style in styles:
+        backend, _, bare = style.partition(":")
+        if bare:
+            os.environ["KERAS_BACKEND"] = backend
+            import keras  # noqa: F401  # a run finds what has been imported
+        _imported(bare or style)
+        results = [measured(bare or style, Path(folder), float(delay)) for delay in delays.split(",")]
+        print(json.dumps(results), flush=True)
 
 
 def _imported(name: str) -> None:

@@ -28,16 +28,23 @@ SOURCES = {"torch_loop": "optimizer", "tf_eager_loop": "batch", "tf_function_loo
 SOURCES |= dict.fromkeys(("tf_iterator_in_function", "tf_distributed"), "marker")
 
 
+def backend(style: str) -> str:
+    """What is imported for a style: those that share it share a process."""
+    before, keras, _ = style.partition(":")
+    return f"keras on {before}" if keras else style.partition("_")[0]
+
+
 @cache
-def trained(style: str, folder: Path) -> list[dict[str, Any]]:
-    """One program trains once for each delay."""
-    lines = printed("planted_stalls", style, folder, *DELAYS_MS)
-    return [json.loads(line) for line in lines]
+def trained(shared: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """One program trains in every style of a backend, once for each delay."""
+    styles = [style for style in STYLES if backend(style) == shared]
+    lines = printed("planted_stalls", folder, ",".join(map(str, DELAYS_MS)), *styles)
+    return {style: json.loads(line) for style, line in zip(styles, lines, strict=True)}
 
 
 @pytest.fixture
 def results(style: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return trained(style, tmp_path_factory.getbasetemp() / "planted")
+    return trained(backend(style), tmp_path_factory.getbasetemp() / "planted")[style]
 
 
 def close(found: float, clocked: float) -> bool:
