@@ -25,7 +25,7 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/mypy tests samples benchmarks
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
-	$(BARE)/bin/python -m pytest -q -p no:cacheprovider
+	$(BARE)/bin/python -m pytest -q -p no:cacheprovider -n 2
 
 check: test
 
@@ -78,5 +78,5 @@ $(BARE)/wheel: $(VENV)/wheel
 	@echo 'Installing profkit without any framework into $(BARE).'
 	test -x $(BARE)/bin/python || $(PYTHON) -m venv $(BARE)
 	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
-	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl 'pytest>=8.3' 'hypothesis>=6.100'
+	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl 'pytest>=8.3' pytest-xdist 'hypothesis>=6.100'
 	@touch $@

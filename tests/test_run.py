@@ -351,7 +351,10 @@ def test_one_annotation_can_be_entered_within_itself(new_run: NewRun) -> None:
 # --- starting --------------------------------------------------------------------------------------------------
 
 
-def test_a_run_begins_with_what_it_is(new_run: NewRun, records_of: RecordsOf) -> None:
+def test_a_run_begins_with_what_it_is(
+    new_run: NewRun, records_of: RecordsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/some/where/train.py", "--secret"])
     with new_run(hparams={"lr": 0.1, "layers": [1, 2], "name": None}, keep_capture=False) as run:
         pass
     start = records_of(run)[0]
@@ -359,7 +362,7 @@ def test_a_run_begins_with_what_it_is(new_run: NewRun, records_of: RecordsOf) ->
     assert (start.pid, start.rank, start.world_size, start.keep_capture) == (os.getpid(), 0, 1, False)
     assert start.schedule == (1, 0, 0, 2, 1)
     assert start.hparams == {"lr": 0.1, "layers": "[1, 2]", "name": "None"}
-    assert start.script == "pytest"
+    assert start.script == "train.py"
 
 
 def test_every_run_has_a_new_folder(new_run: NewRun) -> None:
