@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
