@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FrameLocator, Page, Route
+    from playwright.sync_api import Browser, ConsoleMessage, FrameLocator, Page, Route
 
 CHROMIUM = shutil.which("chromium")
 REASON = next(
@@ -40,8 +40,7 @@ FLAGS = (
 )
 LOCAL = ("127.0.0.1", "localhost")
 SCREENSHOTS = Path(__file__).parents[1] / "web" / "screenshots"
-# What TensorBoard's own front end says, whatever the plugin.
-TENSORBOARDS_OWN = ("Failed to load resource: the server responded with a status of 404 (NOT FOUND) icon",)
+TENSORBOARDS_OWN = "/font-roboto/"  # its style sheet does not know a path prefix
 SIZE = {"width": 1400, "height": 900}
 
 
@@ -66,8 +65,12 @@ class Visit:
         self.abroad: list[str] = []  # requests beyond this machine
         self.errors: list[str] = []
         page.route("**/*", self._at_home)
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("console", self._said)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error" and TENSORBOARDS_OWN not in message.location["url"]:
+            self.errors.append(f"{message.text} ({message.location['url']})")
 
     def _at_home(self, route: Route) -> None:
         address = urlsplit(route.request.url)
@@ -80,8 +83,11 @@ class Visit:
     def tab(self, base: str, **state: str | int) -> FrameLocator:
         """profkit's tab in the TensorBoard at `base`, opened by its link."""
         parts = [f"p.profkit.{name}={quote(str(value), safe='')}" for name, value in state.items()]
-        self.page.goto("about:blank")  # otherwise only the fragment would change
-        self.page.goto(f"{base}#{'&'.join(['profkit', *parts])}")
+        place = "&".join(["profkit", *parts])
+        if self.page.url.partition("#")[0] == base:
+            self.page.evaluate("place => { location.hash = place; }", place)
+        else:
+            self.page.goto(f"{base}#{place}")
         return self.page.frame_locator("iframe[src*='plugin_entry.html?name=profkit']")
 
     def shoot(self, name: str) -> None:
@@ -93,7 +99,7 @@ class Visit:
     def was_clean(self) -> None:
         """Nothing was asked of another machine, and nothing went wrong."""
         assert not self.abroad
-        assert not [error for error in self.errors if not error.startswith(TENSORBOARDS_OWN)]
+        assert not self.errors
 
 
 @contextmanager

@@ -125,6 +125,8 @@ def _child_processes() -> set[int]:
 
 
 def _still_runs(thread: threading.Thread) -> bool:
+    if thread.name.startswith("asyncio_"):
+        return False  # of the browser's driver, which ends with the last test that drives it
     gc.collect()  # an exception's traceback may keep a loader and its threads alive
     thread.join(timeout=5)
     return thread.is_alive()

@@ -22,6 +22,13 @@ export interface Wait {
   batches: number;
 }
 
+/** `counts[i]` lie in [edges_ns[i], edges_ns[i + 1]); the last bin holds its upper edge too. */
+export interface Histogram {
+  edges_ns: number[];
+  counts: number[];
+  longer: number; // beyond the last edge
+}
+
 export interface Operator {
   name: string;
   calls: number;
@@ -155,13 +162,6 @@ export interface StepSeries {
   wait_ns: number[];
   steady: boolean[];
   window: (number | null)[]; // that recorded the step
-}
-
-/** Steps by duration: `counts[i]` lie in [edges_ns[i], edges_ns[i + 1]); the last bin holds its upper edge too. */
-export interface Histogram {
-  edges_ns: number[];
-  counts: number[];
-  longer: number; // beyond the last edge
 }
 
 /** A counter over the run's life, or memory; at most some hundred points, each the mean of its stretch of time. */

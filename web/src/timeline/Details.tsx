@@ -1,27 +1,30 @@
 import { duration } from "../units";
+import { clean } from "../words";
 import type { Chart } from "./chart";
 import { factsOf } from "./spanfacts";
 import { nameOf } from "./spans";
 
+const LONGEST = 200; // characters of a linked span's name
+
 /** All that is known of the selected span, and what it is linked to. */
 export function Details({ chart }: { chart: Chart }) {
-  const { timeline: t, span } = chart;
+  const { timeline: t, span, links } = chart;
   if (span < 0) return null;
   return (
-    <section class="tl-details" aria-label="Selected span">
+    <section class="card tl-details" aria-label="Selected span">
       <header>
-        <h3>{nameOf(t, span)}</h3>
-        <button type="button" title="f" onClick={() => chart.fitSpan(span)}>
+        <h2>{clean(nameOf(t, span))}</h2>
+        <button title="f" onClick={() => chart.fitSpan(span)}>
           Zoom to it
         </button>
-        <button type="button" title="m" onClick={() => chart.markSpan()}>
+        <button title="m" onClick={() => chart.markSpan()}>
           Sum up its time
         </button>
-        <button type="button" title="Escape" aria-label="Close" onClick={() => chart.clear()}>
+        <button title="Escape" aria-label="Close" onClick={() => chart.clear()}>
           ✕
         </button>
       </header>
-      <dl>
+      <dl class="facts">
         {factsOf(t, span).map(([name, value]) => (
           <div key={name}>
             <dt>{name}</dt>
@@ -29,26 +32,14 @@ export function Details({ chart }: { chart: Chart }) {
           </div>
         ))}
       </dl>
-      <Links chart={chart} />
-    </section>
-  );
-}
-
-function Links({ chart }: { chart: Chart }) {
-  const { timeline: t, span, links } = chart;
-  if (!links.length) return null;
-  return (
-    <ul class="tl-links" aria-label="Linked spans">
       {links.map(({ kind, from, to }) => {
         const other = to === span ? from : to;
         return (
-          <li key={`${from} ${to}`}>
-            <button type="button" onClick={() => chart.reveal(other)}>
-              {kind} {other === to ? "→" : "←"} {nameOf(t, other).slice(0, 200)} <i>{duration(t.duration[other])}</i>
-            </button>
-          </li>
+          <button key={`${from} ${to}`} onClick={() => chart.reveal(other)}>
+            {kind} {other === to ? "→" : "←"} {clean(nameOf(t, other)).slice(0, LONGEST)}, {duration(t.duration[other])}
+          </button>
         );
       })}
-    </ul>
+    </section>
   );
 }

@@ -1,11 +1,14 @@
 import { useEffect, useState } from "preact/hooks";
 import { duration } from "../units";
+import { clean } from "../words";
 import type { Chart } from "./chart";
 import { amount, valueAt } from "./drawmarks";
 import type { Lane } from "./lanes";
 import { nameOf, selfTime } from "./spans";
 import { summaryOf } from "./spanfacts";
 import { timeLabel } from "./window";
+
+const BESIDE = 16; // CSS pixels from the pointer
 
 export type At = { x: number; y: number } | null;
 
@@ -21,18 +24,22 @@ export function Hover({ chart, listen, left, top }: {
   useEffect(() => listen(show), [listen]);
   if (!at) return null;
   const isRight = at.x > chart.width / 2;
-  const place = isRight ? { right: `${chart.width - at.x + 14}px` } : { left: `${left + at.x + 14}px` };
+  const isLow = at.y > chart.height / 2;
+  const place = {
+    ...(isRight ? { right: `${chart.width - at.x + BESIDE}px` } : { left: `${left + at.x + BESIDE}px` }),
+    ...(isLow ? { bottom: `${chart.height - at.y + BESIDE}px` } : { top: `${top + at.y + BESIDE}px` }),
+  };
   const words = wordsAt(chart, at);
   const precision = (chart.window.end - chart.window.start) / chart.width;
   return (
     <div class="tl-hover" aria-hidden="true">
-      <div class="tl-line" style={{ left: `${left + at.x}px` }}>
-        <span class={isRight ? "tl-when tl-when-left" : "tl-when"}>{timeLabel(chart.timeAt(at.x), precision)}</span>
+      <div class={isRight ? "tl-line tl-left" : "tl-line"} style={{ left: `${left + at.x}px` }}>
+        <span>{timeLabel(chart.timeAt(at.x), precision)}</span>
       </div>
       {words && (
-        <div class="tl-tip" style={{ ...place, top: `${top + at.y + 18}px` }}>
+        <div class="card tl-tip" style={place}>
           <b>{words[0]}</b>
-          <span>{words[1]}</span>
+          <small>{words[1]}</small>
         </div>
       )}
     </div>
@@ -47,7 +54,7 @@ function wordsAt(chart: Chart, { x, y }: { x: number; y: number }): [title: stri
   const span = chart.spanAt(x, y);
   if (span < 0) return null;
   const t = chart.timeline;
-  return [nameOf(t, span).slice(0, MOST), `${summaryOf(t, span)} · self ${duration(selfTime(t, span))}`];
+  return [clean(nameOf(t, span)).slice(0, MOST), `${summaryOf(t, span)} · self ${duration(selfTime(t, span))}`];
 }
 
 function curveAt(chart: Chart, lane: Lane & { index: number }, x: number): [title: string, text: string] | null {
@@ -55,5 +62,5 @@ function curveAt(chart: Chart, lane: Lane & { index: number }, x: number): [titl
   if (Number.isNaN(value)) return null;
   const { memory, counters } = chart.timeline;
   const title = lane.kind === "memory" ? `Memory ${memory[lane.index].device}` : counters[lane.index].name;
-  return [title, amount(chart.scene(), lane, value)];
+  return [clean(title), amount(chart.scene(), lane, value)];
 }

@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Palette } from "../palette";
-import { duration } from "../units";
+import { counted, duration } from "../units";
 import { Chart, type TimelineState } from "./chart";
 import { Details } from "./Details";
 import { TOP } from "./drawtop";
@@ -38,12 +38,13 @@ export function TimelineView({ timeline, palette, state, onState, title }: Timel
   useEffect(() => chart.paintWith(palette), [chart, palette]);
   useEffect(() => chart.receive(state), [chart, state]);
   useEffect(() => say(chart.span < 0 ? "" : spoken(timeline, chart.span)), [chart, chart.span]);
-  const keys = useKeys(chart, search, say);
+  const view = useRef<HTMLElement>(null);
+  useKeys(view, chart, search, say);
   return (
-    <section class="tl" aria-label="Timeline" {...keys}>
+    <section class="tl" aria-label="Timeline" ref={view}>
       <Toolbar {...{ chart, palette, search, selects, setSelects, title }} />
       <Canvases chart={chart} selects={() => latest.current.selects} />
-      <div class="tl-live" aria-live="polite">
+      <div class="sr" aria-live="polite">
         {words}
       </div>
       <Details chart={chart} />
@@ -52,26 +53,34 @@ export function TimelineView({ timeline, palette, state, onState, title }: Timel
   );
 }
 
-/** Keys of the whole view, but for what is typed into a field. */
-function useKeys(chart: Chart, search: { current: HTMLInputElement | null }, say: (words: string) => void) {
-  const motion = useMemo(() => new Motion(chart), [chart]);
-  useEffect(() => () => motion.stop(), [motion]);
-  return {
-    onKeyDown(event: KeyboardEvent) {
-      const isTyped = event.target instanceof HTMLInputElement;
-      const isButton = event.target instanceof HTMLElement && /^(BUTTON|SUMMARY)$/.test(event.target.tagName);
-      if (isTyped || event.ctrlKey || event.metaKey || event.altKey) return;
-      if (isButton && event.key === "Enter") return;
+type Found<Kind> = { current: Kind | null };
+
+/** Keys of the whole view, also while nothing has the focus; not what is typed into a field or presses a button. */
+function useKeys(view: Found<HTMLElement>, chart: Chart, search: Found<HTMLElement>, say: (words: string) => void) {
+  useEffect(() => {
+    const motion = new Motion(chart);
+    const ending = new AbortController();
+    const { signal } = ending;
+    const down = (event: KeyboardEvent): void => {
+      const target = event.target as HTMLElement;
+      const isOurs = target === document.body || view.current?.contains(target);
+      const isTaken = target.matches("input") || (event.key === "Enter" && target.matches("button, summary"));
+      if (!isOurs || isTaken || event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.key === "/") search.current?.focus();
       else if (!motion.press(event.key) && !act(chart, event.key, say)) return;
       event.preventDefault();
-    },
-    onKeyUp: (event: KeyboardEvent) => motion.release(event.key),
-    onFocusOut: () => motion.stop(),
-  };
+    };
+    document.addEventListener("keydown", down, { signal });
+    document.addEventListener("keyup", (event) => motion.release(event.key), { signal });
+    for (const loss of ["blur", "focusin"]) window.addEventListener(loss, () => motion.stop(), { signal });
+    return () => {
+      ending.abort();
+      motion.stop();
+    };
+  }, [chart]);
 }
 
-const GUTTER = 190; // CSS pixels
+const GUTTER = 210; // CSS pixels
 const NARROW = 110;
 
 function Canvases({ chart, selects }: { chart: Chart; selects(): boolean }) {
@@ -90,14 +99,19 @@ function Canvases({ chart, selects }: { chart: Chart; selects(): boolean }) {
     ];
     return () => ends.forEach((end) => end());
   }, [chart]);
+  const scrolled = (): void => {
+    hover.current(null); // something else is below the pointer now
+    chart.draw();
+  };
   return (
     <div class="tl-body" style={{ "--gutter": `${gutter}px` }}>
       <div class="tl-top">
         <Shown chart={chart} />
         <canvas ref={top} aria-hidden="true" />
       </div>
-      <div class="tl-scroll" ref={scroller} onScroll={() => chart.draw()}>
+      <div class="tl-scroll" ref={scroller} onScroll={scrolled}>
         <div class="tl-content" style={{ height: `${chart.layout.height}px` }}>
+          {!chart.layout.height && <p class="muted">Nothing was recorded.</p>}
           {chart.layout.heads.map((head) => (
             <HeadOf key={head.key} head={head} toggle={() => chart.toggle(head.key)} />
           ))}
@@ -115,13 +129,13 @@ const INSTRUCTIONS =
   ". The table of totals below says the same in numbers.";
 
 function Shown({ chart }: { chart: Chart }) {
-  const { length, tracks } = chart.timeline;
+  const { length, tracks, count: spans } = chart.timeline;
   return (
     <div class="tl-corner">
       <b>{duration(length)}</b>
-      <span>
-        {chart.timeline.count.toLocaleString("en")} spans, {tracks.length} tracks
-      </span>
+      <small>
+        {counted(spans, "span")}, {counted(tracks.length, "track")}
+      </small>
     </div>
   );
 }
@@ -137,7 +151,7 @@ function HeadOf({ head, toggle }: { head: Head; toggle(): void }) {
     );
   }
   return (
-    <button type="button" class={name} style={style} title={head.hint} aria-expanded={head.open} onClick={toggle}>
+    <button class={name} style={style} title={head.hint} aria-expanded={head.open} onClick={toggle}>
       <span>{head.title}</span>
     </button>
   );

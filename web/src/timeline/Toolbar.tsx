@@ -1,6 +1,6 @@
 import { useMemo, useState } from "preact/hooks";
 import type { Palette, Tone } from "../palette";
-import { count, duration } from "../units";
+import { counted, duration } from "../units";
 import type { Chart } from "./chart";
 import { chromeTrace } from "./chrometrace";
 import { canOpenPerfetto, download, openInPerfetto } from "./perfetto";
@@ -18,9 +18,9 @@ interface ToolbarProps {
 
 export function Toolbar({ chart, palette, search, selects, setSelects, title }: ToolbarProps) {
   return (
-    <div class="tl-tools">
+    <div class="bar">
       <Search chart={chart} field={search} />
-      <div class="tl-group">
+      <div class="tabs">
         <Button name="Zoom in (w)" onClick={() => chart.zoom(0.6)}>
           +
         </Button>
@@ -31,7 +31,6 @@ export function Toolbar({ chart, palette, search, selects, setSelects, title }: 
           Fit
         </Button>
         <button
-          type="button"
           aria-pressed={selects}
           title="Drag to select a range of time; also with the shift key, or on the ruler"
           onClick={() => setSelects(!selects)}
@@ -47,7 +46,7 @@ export function Toolbar({ chart, palette, search, selects, setSelects, title }: 
 
 function Button({ name, onClick, children }: { name: string; onClick(): void; children: string }) {
   return (
-    <button type="button" title={name} aria-label={name} onClick={onClick}>
+    <button title={name} aria-label={name} onClick={onClick}>
       {children}
     </button>
   );
@@ -61,12 +60,13 @@ function Search({ chart, field }: { chart: Chart; field: { current: HTMLInputEle
     if (event.key === "Escape") chart.look("");
   };
   return (
-    <div class="tl-search">
+    <div class="tabs">
       <input
         ref={field}
         type="search"
+        class="search"
         value={chart.search}
-        placeholder="Search, such as conv|linear   ( / )"
+        placeholder="Search, e.g. conv|linear"
         aria-label="Search names of spans, a regular expression"
         aria-invalid={problem !== null}
         onInput={(event) => chart.look(event.currentTarget.value)}
@@ -78,8 +78,8 @@ function Search({ chart, field }: { chart: Chart; field: { current: HTMLInputEle
       <Button name="Next hit (n)" onClick={() => chart.toHit(1)}>
         ›
       </Button>
-      <output title="The sum of their durations">
-        {problem ?? (hits ? `${count(hits.calls)} ${hits.calls === 1 ? "hit" : "hits"}, ${duration(hits.time)}` : "")}
+      <output class="muted" title="The sum of their durations">
+        {problem ?? (hits ? `${counted(hits.calls, "hit")}, ${duration(hits.time)}` : "")}
       </output>
     </div>
   );
@@ -87,20 +87,25 @@ function Search({ chart, field }: { chart: Chart; field: { current: HTMLInputEle
 
 function Exports({ chart, title }: { chart: Chart; title: string }) {
   const [isBusy, setBusy] = useState(false);
-  const run = async (use: (blob: Promise<Blob>) => Promise<void>): Promise<void> => {
+  const [problem, complain] = useState("");
+  const run = (use: (blob: Promise<Blob>) => Promise<void>): void => {
     setBusy(true);
-    await use(chromeTrace(chart.timeline)).finally(() => setBusy(false));
+    complain("");
+    use(chromeTrace(chart.timeline))
+      .catch((error: Error) => complain(error.message))
+      .finally(() => setBusy(false));
   };
   return (
-    <div class="tl-group">
-      <button type="button" disabled={isBusy} onClick={() => run((blob) => download(blob, `${title}.trace.json`))}>
+    <div class="tabs">
+      <button disabled={isBusy} onClick={() => run((blob) => download(blob, `${title}.trace.json`))}>
         Download for Perfetto
       </button>
       {canOpenPerfetto() && (
-        <button type="button" disabled={isBusy} onClick={() => run((blob) => openInPerfetto(blob, title))}>
+        <button disabled={isBusy} onClick={() => run((blob) => openInPerfetto(blob, title))}>
           Open in Perfetto
         </button>
       )}
+      <output class="muted">{problem}</output>
     </div>
   );
 }
@@ -120,7 +125,7 @@ function Legend({ chart, palette }: { chart: Chart; palette: Palette }) {
   return (
     <div class="tl-legend" role="group" aria-label="Colours; press one to dim what has it">
       {tones.map((tone) => (
-        <button key={tone} type="button" aria-pressed={!chart.hidden.has(tone)} onClick={() => toggle(tone)}>
+        <button key={tone} class="quiet" aria-pressed={!chart.hidden.has(tone)} onClick={() => toggle(tone)}>
           <i style={{ background: palette.tones[tone] }} />
           {tone.replace("_", " ")}
         </button>

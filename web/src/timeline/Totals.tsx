@@ -1,100 +1,73 @@
-import { useMemo, useState } from "preact/hooks";
-import { count, duration, percent } from "../units";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { column, Table, type Column } from "../parts/Table";
+import { counted, duration, count, percent } from "../units";
+import { clean, literal, MEANINGS, plain } from "../words";
 import type { Chart } from "./chart";
-import { sumsOf, totalsOf, type Sums, type Total } from "./paths";
+import type { Timeline } from "./format";
+import { sumsOf, totalsOf, type Total } from "./paths";
 import { labelWord } from "./spans";
 
-const FEW = 15;
-const MANY = 500;
-
-type Order = "self" | "total" | "calls";
+const SETTLED = 150; // milliseconds without a change, as summing up a million spans takes longer than a frame
+const LONGEST = 300; // characters of a name
 
 /** What the spans of the range, or of the whole timeline, took by name. */
 export function Totals({ chart }: { chart: Chart }) {
   const [isOpen, open] = useState(false);
-  const { range } = chart;
-  const title = range ? `Totals of the range of ${duration(range[1] - range[0])}` : "Totals of the whole window";
+  const range = useSettled(chart.range);
+  const isShown = isOpen || !!range;
   return (
-    <details class="tl-totals" open={isOpen || !!range} onToggle={(event) => open(event.currentTarget.open)}>
-      <summary>{title}</summary>
-      {(isOpen || range) && <Table chart={chart} start={range?.[0] ?? 0} end={range?.[1] ?? chart.timeline.length} />}
+    <details class="card" open={isShown} onToggle={(event) => open(event.currentTarget.open)}>
+      <summary>{range ? `Totals of the range of ${duration(range[1] - range[0])}` : "Totals of the whole window"}</summary>
+      {isShown && <Sums chart={chart} start={range?.[0] ?? 0} end={range?.[1] ?? chart.timeline.length} />}
     </details>
   );
 }
 
-function Table({ chart, start, end }: { chart: Chart; start: number; end: number }) {
-  const [order, sort] = useState<Order>("self");
-  const [most, showMost] = useState(FEW);
+/** The value, once it no longer changes. */
+function useSettled<Value>(value: Value): Value {
+  const [settled, settle] = useState(value);
+  useEffect(() => {
+    const waiting = setTimeout(() => settle(value), SETTLED);
+    return () => clearTimeout(waiting);
+  }, [value]);
+  return settled;
+}
+
+function Sums({ chart, start, end }: { chart: Chart; start: number; end: number }) {
   const t = chart.timeline;
-  const [sums, totals] = useMemo((): [Sums, Total[]] => {
-    const found = sumsOf(t, null, start, end);
-    return [found, totalsOf(t, found)];
+  const [spans, totals] = useMemo((): [number, Total[]] => {
+    const sums = sumsOf(t, workTracks(t), start, end);
+    return [sums.spans, totalsOf(t, sums)];
   }, [t, start, end]);
-  const sorted = useMemo(() => [...totals].sort((a, b) => b[order] - a[order]), [totals, order]);
-  const head = (key: Order, title: string) => (
-    <th scope="col" aria-sort={order === key ? "descending" : "none"}>
-      <button type="button" onClick={() => sort(key)}>
-        {title}
-      </button>
-    </th>
-  );
+  const columns = useMemo(() => columnsOf(chart, end - start), [chart, start, end]);
   return (
     <>
-      <p>
-        {count(sums.spans)} spans of {count(totals.length)} names in {duration(end - start)}, clipped to it. Several
-        threads and devices work at once, so that shares may add up to more than 100 %.
+      <p class="muted">
+        {counted(spans, "span")} in {duration(end - start)}, clipped to it. Threads and devices work at once: shares may
+        add up to more than 100 %.
       </p>
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Name</th>
-            <th scope="col">Kind</th>
-            {head("calls", "Calls")}
-            {head("total", "Total")}
-            {head("self", "Self")}
-            <th scope="col">Self, share of the time</th>
-          </tr>
-        </thead>
-        <tbody>
-          {sorted.slice(0, most).map((total) => (
-            <TotalRow key={total.label} chart={chart} total={total} length={end - start} />
-          ))}
-        </tbody>
-      </table>
-      {most < Math.min(sorted.length, MANY) && (
-        <button type="button" onClick={() => showMost(MANY)}>
-          Show {count(Math.min(sorted.length, MANY))}
-        </button>
-      )}
+      <Table caption="Totals by name" columns={columns} rows={totals} />
     </>
   );
 }
 
-function TotalRow({ chart, total, length }: { chart: Chart; total: Total; length: number }) {
-  const name = labelWord(chart.timeline, total.label, "name") ?? "";
-  const share = length ? total.self / length : 0;
-  return (
-    <tr>
-      <td>
-        <button type="button" title={name.slice(0, 1_000)} onClick={() => chart.look(exactly(name))}>
-          {name.slice(0, 300)}
-        </button>
-      </td>
-      <td>{labelWord(chart.timeline, total.label, "kind")}</td>
-      <td>{count(total.calls)}</td>
-      <td>{duration(total.total)}</td>
-      <td>{duration(total.self)}</td>
-      <td>
-        <meter value={Math.min(share, 1)} aria-hidden="true" /> {percent(share)}
-      </td>
-    </tr>
-  );
-}
+/** All tracks but those of the steps, which hold no work of their own. */
+const workTracks = (t: Timeline): Set<number> =>
+  new Set([...t.tracks.keys()].filter((track) => t.tracks[track].kind !== "steps"));
 
-const EXACT = 500; // characters of a name that a pattern holds
-
-/** The pattern that finds this name alone. */
-export function exactly(name: string): string {
-  const text = name.slice(0, EXACT).replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
-  return `^${text}${name.length > EXACT ? "" : "$"}`;
+function columnsOf(chart: Chart, length: number): Column<Total>[] {
+  const word = (total: Total, of: "name" | "kind" | "op_class"): string => labelWord(chart.timeline, total.label, of) ?? "";
+  const shareOf = (total: Total): number => total.self / (length || 1);
+  return [
+    column("name", "Name", (total) => clean(word(total, "name")).slice(0, LONGEST), (name, total) => (
+      <button class="link" onClick={() => chart.look(literal(word(total, "name")))}>
+        {name}
+      </button>
+    )),
+    column("class", "Class", (total) => word(total, "op_class") || plain(word(total, "kind"))),
+    column("calls", "Calls", (total) => total.calls, count),
+    column("total", "Total", (total) => total.total, duration, { meaning: MEANINGS.total }),
+    column("self", "Self", (total) => total.self, duration, { meaning: MEANINGS.self, share: shareOf }),
+    column("share", "Self, of the range", shareOf, percent),
+  ];
 }

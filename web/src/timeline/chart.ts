@@ -42,99 +42,107 @@ export class Chart {
   layout: Layout;
   mask: Uint8Array | null = null;
   hits: { calls: number; time: number } | null = null;
-  width = 1;
+  width = 1; // CSS pixels, as the height of what is seen of the tracks
+  height = 1;
   /** Of the selected span. */
   links: Scene["links"] = [];
-  private blocks;
-  private colours: Colours;
-  private pixels: Uint32Array;
-  private sums: LabelSums | null = null;
-  private overview: ImageData | null = null;
-  private elements: Elements | null = null;
-  private surfaces: { top: Surface; rows: Surface } | null = null;
-  private readonly painter = new RowPainter();
-  private frame = 0;
-  private frames = 0;
-  private reporting: ReturnType<typeof setTimeout> | undefined;
-  private reported: TimelineState = {};
+  #palette: Palette;
+  #blocks;
+  #colours: Colours;
+  #pixels: Uint32Array;
+  #sums: LabelSums | null = null;
+  #overview: ImageData | null = null;
+  #elements: Elements | null = null;
+  #surfaces: { top: Surface; rows: Surface } | null = null;
+  readonly #painter = new RowPainter();
+  #frame = 0;
+  #frames = 0;
+  #reporting: ReturnType<typeof setTimeout> | undefined;
+  #reported: TimelineState = {};
+
+  /** Told of what lies in the page's address. */
+  readonly #onState: (changed: TimelineState) => void;
+  /** Told when anything but the window changed. */
+  readonly #onChange: () => void;
 
   constructor(
     readonly timeline: Timeline,
-    private palette: Palette,
-    /** Told of what lies in the page's address. */
-    private readonly onState: (changed: TimelineState) => void,
-    /** Told when anything but the window changed. */
-    private readonly onChange: () => void,
+    palette: Palette,
+    onState: (changed: TimelineState) => void,
+    onChange: () => void,
   ) {
+    this.#palette = palette;
+    this.#onState = onState;
+    this.#onChange = onChange;
     this.window = { start: 0, end: Math.max(timeline.length, 1) };
     this.closed = closedAtFirst(timeline);
     this.layout = layoutOf(timeline, this.closed);
-    this.blocks = blocksOf(timeline, null);
-    this.colours = coloursOf(timeline, palette);
-    this.pixels = this.colours.pixel;
+    this.#blocks = blocksOf(timeline, null);
+    this.#colours = coloursOf(timeline, palette);
+    this.#pixels = this.#colours.pixel;
   }
 
   /** Draw on these until the returned function is called. */
   attach(elements: Elements): () => void {
-    this.elements = elements;
-    const observer = new ResizeObserver(() => this.resize());
+    this.#elements = elements;
+    const observer = new ResizeObserver(() => this.#resize());
     observer.observe(elements.scroller);
-    this.resize();
+    this.#resize();
     return () => {
       observer.disconnect();
-      cancelAnimationFrame(this.frame);
-      this.frame = 0;
-      this.flush();
-      this.elements = this.surfaces = null;
+      cancelAnimationFrame(this.#frame);
+      this.#frame = 0;
+      this.#flush();
+      this.#elements = this.#surfaces = null;
     };
   }
 
-  private resize(): void {
-    const { top, rows, scroller } = this.elements!;
+  #resize(): void {
+    const { top, rows, scroller } = this.#elements!;
     const gutter = rows.offsetLeft;
     this.width = Math.max(1, scroller.clientWidth - gutter);
-    this.surfaces = {
-      top: surfaceOf(top, this.width, TOP),
-      rows: surfaceOf(rows, this.width, Math.max(1, scroller.clientHeight)),
-    };
-    this.overview = null;
+    this.height = Math.max(1, scroller.clientHeight);
+    this.#surfaces = { top: surfaceOf(top, this.width, TOP), rows: surfaceOf(rows, this.width, this.height) };
+    this.#overview = null;
     this.draw();
   }
 
   paintWith(palette: Palette): void {
-    this.palette = palette;
-    this.colours = coloursOf(this.timeline, palette);
-    this.filter();
+    if (palette === this.#palette) return;
+    this.#palette = palette;
+    this.#colours = coloursOf(this.timeline, palette);
+    this.#filter();
   }
 
   /** Take over what changed in the page's address; what came from here is known already. */
   receive(state: TimelineState): void {
-    const isNew = (key: keyof TimelineState): boolean => String(state[key]) !== String(this.reported[key]);
-    if ((isNew("start") || isNew("end")) && state.start !== undefined && state.end !== undefined) {
-      this.window = clamped({ start: state.start, end: state.end }, this.timeline.length);
+    const isNew = (key: keyof TimelineState): boolean => String(state[key]) !== String(this.#reported[key]);
+    const { length } = this.timeline;
+    if (isNew("start") || isNew("end")) {
+      this.window = clamped({ start: state.start ?? 0, end: state.end ?? length }, length);
     }
     if (isNew("search")) this.look(state.search ?? "");
     if (isNew("range")) this.range = state.range ?? null;
     if (isNew("span")) this.choose(state.span ?? -1);
-    this.reported = { ...state };
-    this.changed();
+    this.#reported = { ...state };
+    this.#changed();
   }
 
   /** Draw in the next frame, and report the state some time later. */
   draw(): void {
-    if (!this.surfaces) return;
-    this.frame ||= requestAnimationFrame(() => this.drawNow());
-    this.reporting ??= setTimeout(() => this.flush(), REPORT_AFTER);
+    if (!this.#surfaces) return;
+    this.#frame ||= requestAnimationFrame(() => this.#drawNow());
+    this.#reporting ??= setTimeout(() => this.#flush(), REPORT_AFTER);
   }
 
-  private changed(): void {
+  #changed(): void {
     this.draw();
-    this.onChange();
+    this.#onChange();
   }
 
-  private flush(): void {
-    clearTimeout(this.reporting);
-    this.reporting = undefined;
+  #flush(): void {
+    clearTimeout(this.#reporting);
+    this.#reporting = undefined;
     const isWhole = this.window.start <= 0 && this.window.end >= this.timeline.length;
     const now: TimelineState = {
       start: isWhole ? undefined : Math.round(this.window.start),
@@ -144,28 +152,29 @@ export class Chart {
       range: this.range ? [Math.round(this.range[0]), Math.round(this.range[1])] : undefined,
     };
     const keys = Object.keys(now) as (keyof TimelineState)[];
-    const changes = keys.filter((key) => String(now[key]) !== String(this.reported[key]));
-    this.reported = now;
-    if (changes.length) this.onState(Object.fromEntries(changes.map((key) => [key, now[key]])));
+    const changes = keys.filter((key) => String(now[key]) !== String(this.#reported[key]));
+    this.#reported = now;
+    if (changes.length) this.#onState(Object.fromEntries(changes.map((key) => [key, now[key]])));
   }
 
   scene(): Scene {
-    const { timeline, palette, layout, blocks, mask, window, span, links, range } = this;
-    const scroll = this.elements?.scroller.scrollTop ?? 0;
-    return { timeline, palette, layout, blocks, colours: this.pixels, mask, window, scroll, span, links, range };
+    const { timeline, layout, mask, window, span, links, range } = this;
+    const scroll = this.#elements?.scroller.scrollTop ?? 0;
+    const [palette, blocks, colours] = [this.#palette, this.#blocks, this.#pixels];
+    return { timeline, palette, layout, blocks, colours, mask, window, scroll, span, links, range };
   }
 
-  private drawNow(): void {
-    this.frame = 0;
+  #drawNow(): void {
+    this.#frame = 0;
     const begun = performance.now();
-    const { top, rows } = this.surfaces!;
+    const { top, rows } = this.#surfaces!;
     const scene = this.scene();
-    this.overview ??= overviewOf(scene, top);
-    drawTop(scene, top, this.overview);
-    this.painter.draw(scene, rows);
+    this.#overview ??= overviewOf(scene, top);
+    drawTop(scene, top, this.#overview);
+    this.#painter.draw(scene, rows);
     drawAreas(scene, rows);
     drawMarks(scene, rows);
-    if (++this.frames % FRAMES_KEPT === 0) performance.clearMeasures(FRAME);
+    if (++this.#frames % FRAMES_KEPT === 0) performance.clearMeasures(FRAME);
     performance.measure(FRAME, { start: begun });
   }
 
@@ -184,7 +193,7 @@ export class Chart {
   }
 
   scrollBy(pixels: number): void {
-    this.elements!.scroller.scrollTop += pixels;
+    this.#elements!.scroller.scrollTop += pixels;
   }
 
   fitAll(): void {
@@ -210,33 +219,33 @@ export class Chart {
   choose(span: number): void {
     this.span = span >= 0 && span < this.timeline.count ? span : -1;
     this.links = this.span < 0 ? [] : linksOf(this.timeline, this.span);
-    this.changed();
+    this.#changed();
   }
 
   /** Select, open the span's track, and move it into view. */
   reveal(span: number): void {
     this.choose(span);
     if (span < 0) return;
-    this.open(this.timeline.rows[rowOf(this.timeline, span)].track);
+    this.#open(this.timeline.rows[rowOf(this.timeline, span)].track);
     const { start, end } = this.window;
     const [from, to] = [this.timeline.start[span], endOf(this.timeline, span)];
     if (to < start || from > end) {
       const middle = to - from < end - start ? (from + to) / 2 : from;
       this.show(clamped({ start: middle - (end - start) / 2, end: middle + (end - start) / 2 }, this.timeline.length));
     }
-    this.scrollTo(span);
+    this.#scrollTo(span);
   }
 
-  private open(track: number): void {
+  #open(track: number): void {
     const section = this.layout.lanes.find((lane) => lane.kind === "rows" && lane.track === track);
     if (this.closed.delete(trackKey(track)) || !section) {
       if (!section) for (const key of [...this.closed]) if (!key.startsWith("track")) this.closed.delete(key);
-      this.lay();
+      this.#lay();
     }
   }
 
-  private scrollTo(span: number): void {
-    const { scroller } = this.elements ?? {};
+  #scrollTo(span: number): void {
+    const { scroller } = this.#elements ?? {};
     const box = boxOf(this.scene(), this.width, span);
     if (!scroller || !box) return;
     if (box.top < 0) scroller.scrollTop += box.top - 30;
@@ -245,18 +254,18 @@ export class Chart {
 
   toggle(key: string): void {
     if (!this.closed.delete(key)) this.closed.add(key);
-    this.lay();
+    this.#lay();
   }
 
-  private lay(): void {
+  #lay(): void {
     this.layout = layoutOf(this.timeline, this.closed);
-    this.overview = null;
-    this.changed();
+    this.#overview = null;
+    this.#changed();
   }
 
   mark(range: [start: number, end: number] | null): void {
     this.range = range && [Math.max(0, Math.min(...range)), Math.min(this.timeline.length, Math.max(...range))];
-    this.changed();
+    this.#changed();
   }
 
   markSpan(): void {
@@ -266,29 +275,29 @@ export class Chart {
   /** Look for a pattern; one that is none is kept and finds nothing new. */
   look(search: string): void {
     this.search = search;
-    if (complaint(search) === null) this.filter();
-    this.changed();
+    if (complaint(search) === null) this.#filter();
+    this.#changed();
   }
 
   hide(hidden: ReadonlySet<Tone>): void {
     this.hidden = hidden;
-    this.filter();
+    this.#filter();
   }
 
-  private filter(): void {
+  #filter(): void {
     const t = this.timeline;
     const pattern = complaint(this.search) === null ? patternOf(this.search) : null;
     this.mask = maskOf(t, pattern, this.hidden);
-    this.blocks = blocksOf(t, this.mask);
+    this.#blocks = blocksOf(t, this.mask);
     this.hits = null;
-    if (pattern && this.mask) this.hits = hitsOf((this.sums ??= labelSums(t)), this.mask);
-    const behind = pixelOf(this.palette.card);
+    if (pattern && this.mask) this.hits = hitsOf((this.#sums ??= labelSums(t)), this.mask);
+    const behind = pixelOf(this.#palette.card);
     const { mask } = this;
-    this.pixels = mask
-      ? this.colours.pixel.map((colour, label) => (mask[label] ? colour : blend(behind, colour, DIMMED)))
-      : this.colours.pixel;
-    this.overview = null;
-    this.changed();
+    this.#pixels = mask
+      ? this.#colours.pixel.map((colour, label) => (mask[label] ? colour : blend(behind, colour, DIMMED)))
+      : this.#colours.pixel;
+    this.#overview = null;
+    this.#changed();
   }
 
   /** Reveal the next hit (1), or the one before (-1), of those that begin after the selected span or the left edge. */
@@ -308,7 +317,7 @@ export class Chart {
   /** Select what lies beside, around or inside the selected span. */
   step(key: string): void {
     const t = this.timeline;
-    if (this.span < 0) return this.reveal(this.firstShown());
+    if (this.span < 0) return this.reveal(this.#firstShown());
     const row = t.rows[rowOf(t, this.span)];
     const [from, to] = childrenOf(t, this.span);
     const next = {
@@ -320,11 +329,11 @@ export class Chart {
     if (next !== undefined && next >= 0) this.reveal(next);
   }
 
-  private firstShown(): number {
+  #firstShown(): number {
     const { scroll } = this.scene();
     for (const lane of this.layout.lanes) {
       if (lane.kind !== "rows" || lane.y < scroll) continue;
-      const span = this.spanIn(lane, 0, this.width);
+      const span = this.#spanIn(lane, 0, this.width);
       if (span >= 0) return span;
     }
     return -1;
@@ -338,14 +347,14 @@ export class Chart {
   spanAt(x: number, y: number): number {
     const lane = this.laneAt(y);
     if (lane?.kind !== "rows") return -1;
-    const exact = this.spanIn(lane, x - 0.5, x + 0.5);
-    return exact >= 0 ? exact : this.spanIn(lane, x - 3, x + 3); // tiny spans are hard to hit
+    const exact = this.#spanIn(lane, x - 0.5, x + 0.5);
+    return exact >= 0 ? exact : this.#spanIn(lane, x - 3, x + 3); // tiny spans are hard to hit
   }
 
-  private spanIn(lane: Lane & { kind: "rows" }, from: number, to: number): number {
+  #spanIn(lane: Lane & { kind: "rows" }, from: number, to: number): number {
     const cells = cellsOf(1);
     for (const row of [...lane.rows].reverse()) {
-      cover(this.timeline, this.blocks, this.timeline.rows[row], this.timeAt(from), this.timeAt(to), cells);
+      cover(this.timeline, this.#blocks, this.timeline.rows[row], this.timeAt(from), this.timeAt(to), cells);
       if (cells.span[0] >= 0) return cells.span[0];
     }
     return -1;

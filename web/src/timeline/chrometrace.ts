@@ -60,7 +60,8 @@ function metadata(t: Timeline): string {
       { ph: "M", name: "thread_sort_index", ...at, args: { sort_index: place } },
     ];
   });
-  return events.map((event) => JSON.stringify(event)).join(",\n");
+  const labels = { ph: "M", name: "trace_labels", args: { start_ns: t.startNs } };
+  return [labels, ...events].map((event) => JSON.stringify(event)).join(",\n");
 }
 
 /** Nanoseconds as the format counts: microseconds, with the decimals that keep every nanosecond. */

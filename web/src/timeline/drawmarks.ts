@@ -1,7 +1,8 @@
 import type { Scene, Surface } from "./scene";
 import { placeOf } from "./scene";
 import { endOf, rowOf, upperBound, type Link } from "./spans";
-import { count, size } from "../units";
+import { size } from "../units";
+import { sampled } from "../words";
 import { fontOf } from "./text";
 import { lanesIn } from "./drawrows";
 import type { Lane } from "./lanes";
@@ -99,11 +100,14 @@ function drawLink(scene: Scene, { context, width, height }: Surface, { from, to 
   const inside = (at: number, limit: number): number => Math.min(Math.max(at, EDGE), limit - EDGE);
   const [x0, y0, x1, y1] = [inside(x, width), inside(y, height), inside(endX, width), inside(endY, height)];
   const bend = Math.max(24, Math.abs(x1 - x0) / 2);
-  context.strokeStyle = context.fillStyle = scene.palette.accent;
-  context.lineWidth = 1.5;
   context.beginPath();
   context.moveTo(x0, y0);
   context.bezierCurveTo(x0 + bend, y0, x1 - bend, y1, x1, y1);
+  context.lineWidth = 4; // a seam that sets it off from what is below
+  context.strokeStyle = scene.palette.card;
+  context.stroke();
+  context.lineWidth = 1.5;
+  context.strokeStyle = context.fillStyle = scene.palette.text;
   context.stroke();
   const away = endX !== x1 || endY !== y1 ? Math.atan2(endY - y1, endX - x1) : 0;
   arrow(context, x1, y1, away);
@@ -195,9 +199,7 @@ function fillSteps(
 
 /** A value of a curve with its unit. */
 export function amount({ timeline: t }: Scene, lane: Lane & { index: number }, value: number): string {
-  const unit = lane.kind === "memory" ? "bytes" : t.counters[lane.index].unit;
-  if (/^(b|bytes?)$/i.test(unit)) return size(value);
-  return `${count(value)} ${unit}`;
+  return lane.kind === "memory" ? size(value) : sampled(t.counters[lane.index].name, value);
 }
 
 /** The value of a curve at a time, or NaN before its first. */

@@ -25,38 +25,38 @@ const MOVES: Record<string, (chart: Chart, amount: number) => void> = {
 
 /** Moves smoothly while keys are held. */
 export class Motion {
-  private readonly held = new Map<string, number>(); // key -> when it ends; Infinity: still held
-  private readonly begun = new Map<string, number>();
-  private frame = 0;
+  readonly #held = new Map<string, number>(); // key -> when it ends; Infinity: still held
+  readonly #begun = new Map<string, number>();
+  #frame = 0;
 
   constructor(private readonly chart: Chart) {}
 
   press(key: string): boolean {
     if (!MOVES[key]) return false;
-    if (!this.held.has(key)) this.begun.set(key, performance.now());
-    this.held.set(key, Infinity);
-    this.frame ||= this.next(performance.now());
+    if (!this.#held.has(key)) this.#begun.set(key, performance.now());
+    this.#held.set(key, Infinity);
+    this.#frame ||= this.#next(performance.now());
     return true;
   }
 
   release(key: string): void {
-    if (this.held.has(key)) this.held.set(key, Math.max(performance.now(), this.begun.get(key)! + TAP));
+    if (this.#held.has(key)) this.#held.set(key, Math.max(performance.now(), this.#begun.get(key)! + TAP));
   }
 
   stop(): void {
-    this.held.clear();
-    cancelAnimationFrame(this.frame);
-    this.frame = 0;
+    this.#held.clear();
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
   }
 
-  private next(before: number): number {
+  #next(before: number): number {
     return requestAnimationFrame(() => {
       const now = performance.now();
-      for (const [key, end] of this.held) {
+      for (const [key, end] of this.#held) {
         MOVES[key](this.chart, (Math.min(now, end) - Math.min(before, end)) * SPEED);
-        if (now >= end) this.held.delete(key);
+        if (now >= end) this.#held.delete(key);
       }
-      this.frame = this.held.size ? this.next(now) : 0;
+      this.#frame = this.#held.size ? this.#next(now) : 0;
     });
   }
 }

@@ -1,3 +1,4 @@
+import { clean } from "../words";
 import type { Timeline, Track } from "./format";
 
 /** What lies where: the tracks in sections, each track in lanes, from top to bottom. */
@@ -8,7 +9,7 @@ const AREA = 40;
 const GAP = 5; // below each track
 
 export type Lane =
-  | { kind: "section"; key: string; title: string; y: number; height: number; open: boolean; count: number }
+  | { kind: "section"; y: number; height: number }
   /** Some rows of a track: one of them, or, of a track that is closed, all on one line. */
   | { kind: "rows"; rows: number[]; track: number; y: number; height: number }
   | { kind: "memory" | "counter"; index: number; y: number; height: number };
@@ -69,13 +70,18 @@ function byName(a: Track, b: Track): number {
 }
 
 export function trackTitle(track: Track): string {
-  return track.name || track.device || (track.tid === null ? track.kind : `thread ${track.tid}`);
+  if (track.kind === "steps") return "Steps";
+  const name = clean(track.name || track.device || (track.tid === null ? track.kind : `thread ${track.tid}`));
+  // What matters most comes first, as long names are cut.
+  return name.endsWith(TRAINING) ? `training: ${name.slice(0, -TRAINING.length)}` : name;
 }
+
+const TRAINING = " (training)";
 
 /** All that is known of a track, for a hint. */
 export function trackHint(track: Track): string {
   const facts = Object.entries({ ...track, name: null }).filter(([, value]) => value !== null);
-  return [trackTitle(track), ...facts.map(([name, value]) => `${name} ${value}`)].join("\n");
+  return [trackTitle(track), ...facts.map((fact) => clean(fact.join(" ")))].join("\n");
 }
 
 const MANY = 8; // other threads
@@ -118,7 +124,7 @@ class Stack {
 
   section(key: string, title: string, count: number): void {
     this.head(key, `${title} · ${count}`, title, HEADER, true, true);
-    this.lanes.push({ kind: "section", key, title, count, y: this.height, height: HEADER, open: this.isOpen(key) });
+    this.lanes.push({ kind: "section", y: this.height, height: HEADER });
     this.height += HEADER;
   }
 
@@ -161,12 +167,13 @@ function addTrack(stack: Stack, t: Timeline, track: number, rows: number[]): voi
 function addAreas(stack: Stack, t: Timeline): void {
   t.memory.forEach(({ device, time }, index) => {
     if (!time.length) return;
-    stack.head(`memory ${index}`, `Memory ${device}`, `Memory allocated on ${device}; line: reserved`, AREA, false);
+    const name = clean(device);
+    stack.head(`memory ${index}`, `Memory ${name}`, `Memory allocated on ${name}; line: reserved`, AREA, false);
     stack.area("memory", index);
   });
   t.counters.forEach(({ name, unit, value }, index) => {
     if (!value.length) return;
-    stack.head(`counter ${index}`, name, `${name} (${unit})`, AREA, false);
+    stack.head(`counter ${index}`, clean(name), clean(`${name} (${unit})`), AREA, false);
     stack.area("counter", index);
   });
 }

@@ -11,8 +11,10 @@ export interface Paths {
   of: Int32Array;
   /** Of each path: the one it was called from, always of a lower number. */
   caller: number[];
-  /** Of each path: a label with its name and kind. */
+  /** Of each path: the label of its first span. */
   label: number[];
+  /** Of each path: the first of all labels with its name and kind. */
+  name: number[];
   /** Of each path: 1 where nothing above it has the same name and kind, so that recursion counts once. */
   outermost: number[];
 }
@@ -26,7 +28,7 @@ export function pathsOf(t: Timeline): Paths {
 }
 
 function build(t: Timeline): Paths {
-  const paths: Paths = { of: new Int32Array(t.count), caller: [-1], label: [-1], outermost: [1] };
+  const paths: Paths = { of: new Int32Array(t.count), caller: [-1], label: [-1], name: [-1], outermost: [1] };
   const names = identities(t);
   const children = new Map<number, number>();
   t.rows.forEach((row, place) => {
@@ -64,14 +66,15 @@ function child(
     path = paths.caller.length;
     children.set(key, path);
     paths.caller.push(caller);
-    paths.label.push(names[label]);
+    paths.label.push(label);
+    paths.name.push(names[label]);
     paths.outermost.push(isOutermost(paths, caller, names[label]) ? 1 : 0);
   }
   return path;
 }
 
-function isOutermost(paths: Paths, caller: number, label: number): boolean {
-  for (let path = caller; path > 0; path = paths.caller[path]) if (paths.label[path] === label) return false;
+function isOutermost(paths: Paths, caller: number, name: number): boolean {
+  for (let path = caller; path > 0; path = paths.caller[path]) if (paths.name[path] === name) return false;
   return true;
 }
 
@@ -125,7 +128,7 @@ export function totalsOf(t: Timeline, sums: Sums): Total[] {
   const found = new Map<number, Total>();
   for (let path = 1; path < paths.caller.length; path++) {
     if (!sums.calls[path]) continue;
-    const label = paths.label[path];
+    const label = paths.name[path];
     let sum = found.get(label);
     if (!sum) found.set(label, (sum = { label, calls: 0, total: 0, self: 0 }));
     sum.calls += sums.calls[path];

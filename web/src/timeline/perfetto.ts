@@ -24,7 +24,7 @@ export async function download(blob: Promise<Blob>, name: string): Promise<void>
  */
 export async function openInPerfetto(blob: Promise<Blob>, title: string): Promise<void> {
   const page = window.open(PERFETTO);
-  if (!page) return;
+  if (!page) throw new Error("The browser blocked the window.");
   const [buffer] = await Promise.all([blob.then((found) => found.arrayBuffer()), answer(page)]);
   page.postMessage({ perfetto: { buffer, title } }, PERFETTO, [buffer]);
 }

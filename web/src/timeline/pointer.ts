@@ -32,7 +32,6 @@ export function bindRows(chart: Chart, canvas: HTMLCanvasElement, events: Pointe
   const down = (event: PointerEvent): void => {
     if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
-    canvas.focus({ preventScroll: true });
     fingers.set(event.pointerId, event);
     const selects = event.shiftKey || events.selects();
     drag = { x: event.offsetX, y: event.offsetY, moved: false, range: selects ? chart.timeAt(event.offsetX) : null };

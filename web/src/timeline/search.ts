@@ -21,11 +21,9 @@ export function complaint(text: string): string | null {
   }
 }
 
-const MOST_SEARCHED = 2_000; // characters of a name
-
 /** Which words the pattern is found in. */
 export function wordsFound(words: string[], pattern: RegExp): boolean[] {
-  return words.map((word) => pattern.test(word.slice(0, MOST_SEARCHED)));
+  return words.map((word) => pattern.test(word));
 }
 
 /** 1 for each label whose name has the pattern and whose tone is not hidden; null where all labels do. */

@@ -1,4 +1,5 @@
 import { count, duration, size } from "../units";
+import { clean } from "../words";
 import type { Timeline } from "./format";
 import { trackTitle } from "./lanes";
 import { labelWord, nameOf, rowOf, selfTime, stepOf } from "./spans";
@@ -26,7 +27,7 @@ export function factsOf(t: Timeline, span: number): [name: string, value: string
     ["Bytes", detail.bytes === undefined ? null : size(detail.bytes)],
     ["Category", detail.category],
   ];
-  return facts.filter((fact): fact is [string, string] => !!fact[1]);
+    return facts.flatMap(([name, value]) => (value ? [[name, clean(value)]] : []));
 }
 
 export const trackOf = (t: Timeline, span: number): string => trackTitle(t.tracks[t.rows[rowOf(t, span)].track]);
@@ -45,5 +46,5 @@ export function summaryOf(t: Timeline, span: number): string {
 
 /** What a screen reader says of a span. */
 export function spoken(t: Timeline, span: number): string {
-  return `${nameOf(t, span).slice(0, 200)}: ${summaryOf(t, span)}, on ${trackOf(t, span)}`;
+  return `${clean(nameOf(t, span)).slice(0, 200)}: ${summaryOf(t, span)}, on ${trackOf(t, span)}`;
 }

@@ -34,10 +34,10 @@ export function fitting(start: number, end: number, length: number): Window {
   return clamped({ start: start - margin, end: end + margin }, length);
 }
 
-/** Times of a ruler's ticks, at least `apart` nanoseconds from each other. */
+/** Times of a ruler's ticks, at least `apart` nanoseconds from each other, and at least one. */
 export function ticksOf({ start, end }: Window, apart: number): number[] {
-  const power = 10 ** Math.floor(Math.log10(apart));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= apart) ?? 10 * power;
+  const power = 10 ** Math.max(0, Math.floor(Math.log10(apart)));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= apart)!;
   const ticks = [];
   for (let n = Math.ceil(start / step); n * step <= end; n++) ticks.push(n * step);
   return ticks;

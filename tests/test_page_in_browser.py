@@ -1,0 +1,397 @@
+"""The page as people see it: every view of every sort of run, in a real browser, in TensorBoard and as a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from profkit.analysis.summary import report
+from profkit.exporters.html import HtmlExporter
+from profkit.exporters.tensorboard import TensorBoardExporter
+from profkit.exporters.tensorboard_live import TensorBoardSink
+from profkit.trace.load import load
+from profkit.units import duration, percent, size
+from tests import page_logs
+from tests.browser import Visit, chromium, needs_browser, visiting
+from tests.corpus import CORPUS, RESNET_0, needs_corpus
+from tests.live_tensorboard import Asked, tensorboard, until
+from tests.test_tensorboard_exporter import made_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Frame, FrameLocator
+
+pytestmark = needs_browser
+
+ROUTE = "data/plugin/profkit"
+VIEWS = ("overview", "timeline", "operators", "flame", "memory", "data")
+AXE = Path(__file__).parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+FIRST_CONTENT_MS, TIMELINE_MS, FRAME_MS = 1_000, 2_000, 12.0
+
+
+@dataclass
+class Logs:
+    """A log folder, and the runs in it by what they are."""
+
+    folder: Path
+    corpus: list[str] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    samples: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Logs:
+    folder = tmp_path_factory.mktemp("page") / "logs"
+    logs = Logs(folder, page_logs.corpus_runs(folder), page_logs.made_runs(folder))
+    page_logs.ranks(folder)
+    page_logs.million(folder)
+    return logs
+
+
+@pytest.fixture(scope="module")
+def server(logs: Logs) -> Iterator[Asked]:
+    with tensorboard(logs.folder) as ask:
+        until(lambda: ask(f"{ROUTE}/runs"), lambda runs: len(runs) >= page_logs.RANKS + 4)
+        yield ask
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    with visiting(browser) as visit:
+        yield visit
+
+
+def drawn(tab: FrameLocator, view: str = "", run: str = "") -> None:
+    """Wait until the view is there, of the run, and nothing is waited for any more."""
+    tab.locator("header").get_by_text(run.partition("/")[0]).first.wait_for()
+    tab.locator(f"nav a[aria-current=page][href*='view={view}']").wait_for()
+    tab.get_by_role("heading", level=1).first.wait_for()
+    tab.locator("[aria-busy=true]").first.wait_for(state="detached")
+
+
+def inner(visit: Visit) -> Frame:
+    """The tab's frame, or the file itself."""
+    return next((frame for frame in visit.page.frames if "plugin_entry" in frame.url), visit.page.main_frame)
+
+
+def runs_of(logs: Logs) -> list[str]:
+    return [*logs.corpus, *logs.made, "million", "ranks/rank=255"]
+
+
+def test_every_view_of_every_run_is_drawn_without_an_error(visit: Visit, server: Asked, logs: Logs) -> None:
+    for run in runs_of(logs):
+        for view in VIEWS:
+            drawn(visit.tab(server.base, run=run, view=view), view, run)
+            visit.shoot(f"{run.replace('/', '_')}-{view}")
+            visit.was_clean()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_it_follows_tensorboards_theme_while_it_runs(visit: Visit, server: Asked, view: str) -> None:
+    tab = visit.tab(f"{server.base}?darkMode=true", run="million", view=view)
+    drawn(tab, view)
+    background = "getComputedStyle(document.documentElement).backgroundColor"
+    dark = inner(visit).evaluate(background)
+    visit.shoot(f"million-{view}-dark")
+    visit.page.evaluate("document.body.classList.remove('dark-mode')")
+    visit.page.wait_for_timeout(200)
+    light = inner(visit).evaluate(background)
+    assert sum(map(int, re.findall(r"\d+", dark)[:3])) < 200 < 600 < sum(map(int, re.findall(r"\d+", light)[:3]))
+
+
+@pytest.mark.parametrize("fast", ["--load_fast=true", "--load_fast=false"])
+def test_it_works_behind_a_prefix_with_either_loader(browser: Browser, tmp_path: Path, fast: str) -> None:
+    run = made_run(tmp_path)
+    TensorBoardExporter().export(run, report(run), tmp_path / "run")
+    with tensorboard(tmp_path, fast, "--path_prefix", "/some/where") as ask, visiting(browser) as visit:
+        until(lambda: ask(f"some/where/{ROUTE}/runs"), bool)
+        for view in VIEWS:
+            drawn(visit.tab(f"{ask.base}some/where/", run="run", view=view), view)
+
+
+@needs_corpus
+@pytest.mark.parametrize("run", ["resnet50_nw0", "owlv2_h100", "tf_stall"])
+def test_the_numbers_are_those_of_the_report(visit: Visit, server: Asked, run: str) -> None:
+    known = json.loads(msgspec.json.encode(report(load(CORPUS / page_logs.RECORDED[run]))))
+    tab = visit.tab(server.base, run=run, view="overview")
+    drawn(tab, "overview")
+    text = tab.locator("main").inner_text()
+    assert known["headline"] in text
+    for finding in known["findings"]:
+        assert finding["remedy"] in text
+    assert duration(known["step_time_ns"]["mean"]) in text
+    assert duration(known["step_time_ns"]["p95"]) in text
+    total = sum(known["breakdown_ns"].values())
+    for time_ns in filter(None, known["breakdown_ns"].values()):
+        assert duration(time_ns) in text
+        assert percent(time_ns / total) in text
+    tab = visit.tab(server.base, run=run, view="operators")
+    drawn(tab, "operators")
+    shown = tab.locator("main").inner_text()
+    for operator in known["operators"][:5]:
+        row = tab.get_by_role("row").filter(has_text=operator["name"]).first.inner_text()
+        assert f"{operator['calls']:,}" in row
+        assert duration(operator["self_ns"]) in row, (row, operator)
+        assert duration(operator["total_ns"]) in row
+    assert known["operators"][0]["name"] in shown
+    if known["memory"]["devices"]:
+        tab = visit.tab(server.base, run=run, view="memory")
+        drawn(tab, "memory")
+        text = tab.locator("main").inner_text()
+        for device in known["memory"]["devices"]:
+            assert size(device["peak_bytes"]) in text
+
+
+def test_names_are_text_and_nothing_is_executed(visit: Visit, server: Asked) -> None:
+    for view in VIEWS:
+        tab = visit.tab(server.base, run="hostile", view=view)
+        drawn(tab, view)
+        frame = inner(visit)
+        assert frame.evaluate("document.querySelectorAll('img, main script').length") == 0
+        assert frame.evaluate("document.title") != "executed"
+        assert visit.page.title() != "executed"
+    tab = visit.tab(server.base, run="hostile", view="operators")
+    drawn(tab, "operators")
+    assert "<img src=x onerror=" in tab.locator("main").inner_text()
+    assert "🦥" in tab.locator("main").inner_text()
+
+
+def test_a_run_that_is_not_there_is_said(visit: Visit, server: Asked) -> None:
+    tab = visit.tab(server.base, run="nobody", view="overview")
+    tab.get_by_text("nobody").first.wait_for()
+    visit.errors.clear()  # the browser itself reports the 404
+
+
+def opened(visit: Visit, base: str, run: str) -> tuple[FrameLocator, Any]:
+    """The timeline of a run, and the canvas of its rows."""
+    tab = visit.tab(base, run=run, view="timeline")
+    rows = tab.get_by_role("application")
+    rows.wait_for()
+    drawn(tab)
+    return tab, rows
+
+
+def span_of_time(visit: Visit) -> tuple[float, float]:
+    """What part of the trace is seen, by the address, which follows within half a second."""
+    visit.page.wait_for_timeout(600)
+    found = dict(re.findall(r"p\.profkit\.(start|end)=(-?[\d.]+)", visit.page.url))
+    return float(found["start"]), float(found["end"])
+
+
+def test_wheel_and_keys_move_through_the_timeline(visit: Visit, server: Asked) -> None:
+    _, rows = opened(visit, server.base, "million")
+    rows.focus()
+    visit.page.keyboard.press("w")
+    start, end = span_of_time(visit)
+    assert 0 < end - start < 1.9e9
+    visit.page.keyboard.press("d")
+    moved, _ = span_of_time(visit)
+    assert moved > start
+    box = rows.bounding_box()
+    assert box is not None
+    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 40)
+    visit.page.keyboard.down("Control")
+    visit.page.mouse.wheel(0, -300)
+    visit.page.keyboard.up("Control")
+    closer = span_of_time(visit)
+    assert closer[1] - closer[0] < end - start
+    visit.page.keyboard.press("0")
+    visit.page.wait_for_timeout(600)
+    assert "p.profkit.start=" not in visit.page.url or span_of_time(visit)[1] - span_of_time(visit)[0] > 1.9e9
+
+
+@needs_corpus
+def test_a_search_counts_its_hits_and_says_what_is_wrong_with_a_pattern(visit: Visit, server: Asked) -> None:
+    tab, _ = opened(visit, server.base, "resnet50_nw0")
+    calls = sum(op.calls for op in report(load(CORPUS / RESNET_0)).operators if op.name == "aten::conv2d")
+    field = tab.get_by_role("searchbox")
+    field.fill("^aten::conv2d$")
+    tab.get_by_text(re.compile(rf"\b{calls}\b")).first.wait_for()
+    field.fill("(")
+    tab.get_by_text(re.compile("regular expression|pattern", re.IGNORECASE)).first.wait_for()
+    assert field.get_attribute("aria-invalid") == "true"
+
+
+@needs_corpus
+def test_a_link_brings_back_the_selected_span_and_its_links(visit: Visit, server: Asked) -> None:
+    tab, _ = opened(visit, server.base, "owlv2_h100")
+    field = tab.get_by_role("searchbox")
+    field.fill("^cudaLaunchKernel$")
+    field.press("Enter")
+    details = tab.get_by_role("region", name="Selected span")
+    details.get_by_text("cudaLaunchKernel").first.wait_for()
+    visit.page.wait_for_timeout(600)
+    assert "p.profkit.span=" in visit.page.url
+    visit.shoot("owlv2_h100-timeline-selected")
+    visit.page.reload()
+    tab.get_by_role("region", name="Selected span").get_by_text("cudaLaunchKernel").first.wait_for()
+
+
+def test_the_back_button_moves_between_views(visit: Visit, server: Asked) -> None:
+    tab = visit.tab(server.base, run="million", view="overview")
+    drawn(tab, "overview")
+    tab.get_by_role("link", name="Operators").click()
+    tab.get_by_role("heading", level=1, name="Operators").wait_for()
+    visit.page.go_back()
+    tab.get_by_role("heading", name=re.compile("of each step waits for data")).first.wait_for()
+
+
+def test_ranks_are_chosen_among_many(visit: Visit, server: Asked) -> None:
+    tab = visit.tab(server.base, run="ranks", view="overview")
+    drawn(tab, "overview")
+    tab.get_by_role("button", name=re.compile("^Rank")).click()
+    visit.page.keyboard.type("200")
+    visit.page.keyboard.press("Enter")
+    visit.page.wait_for_timeout(300)
+    assert "rank%3D200" in visit.page.url
+    drawn(tab)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_it_is_accessible(visit: Visit, server: Asked, view: str, theme: str) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: npm ci in web/")
+    run = "resnet50_nw0" if CORPUS.is_dir() else "million"
+    drawn(visit.tab(f"{server.base}?darkMode={str(theme == 'dark').lower()}", run=run, view=view), view)
+    frame = inner(visit)
+    frame.evaluate(AXE.read_text())
+    found = frame.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    assert found["passes"]
+    assert not [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found["violations"]]
+
+
+def test_a_million_spans_are_there_soon_and_move_smoothly(visit: Visit, server: Asked) -> None:
+    """First content and the timeline are timed from choosing the run, in the page's own clock."""
+    drawn(visit.tab(server.base, run="no_window", view="overview"), "overview")
+    frame = inner(visit)
+    first = chosen(visit, "million", "overview", "h1")
+    timeline = chosen(visit, "million", "timeline", "canvas.tl-rows")
+    frames = moved(visit, frame)
+    assert first < FIRST_CONTENT_MS
+    assert timeline < TIMELINE_MS
+    assert len(frames) > 60
+    assert np.percentile(frames, 95) <= FRAME_MS
+
+
+def chosen(visit: Visit, run: str, view: str, selector: str) -> float:
+    """Milliseconds from changing the address until `selector` shows the run, whose data no one has asked for before."""
+    return float(
+        inner(visit).evaluate(
+            """async ([run, view, selector]) => {
+                const begun = performance.now();
+                const hash = `#profkit&p.profkit.run=${run}&p.profkit.view=${view}`;
+                parent.location.hash = hash;
+                const seen = () => {
+                    const element = document.querySelector(selector);
+                    const busy = document.querySelector('[aria-busy=true]');
+                    const named = document.querySelector('header')?.textContent.includes(run);
+                    return element && !busy && named;
+                };
+                while (!seen()) await new Promise(requestAnimationFrame);
+                await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+                return performance.now() - begun;
+            }""",
+            [run, view, selector],
+        )
+    )
+
+
+def moved(visit: Visit, frame: Frame) -> list[float]:
+    """Main-thread milliseconds of every frame while keys and wheel zoom and pan through the whole trace."""
+    frame.locator("canvas.tl-rows").focus()
+    frame.evaluate("performance.clearMeasures()")
+    for key in ("w", "d", "w", "a", "s"):
+        visit.page.keyboard.down(key)
+        visit.page.wait_for_timeout(700)
+        visit.page.keyboard.up(key)
+    box = frame.locator("canvas.tl-rows").bounding_box()
+    assert box is not None
+    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 100)
+    visit.page.keyboard.down("Control")
+    for turn in range(40):
+        visit.page.mouse.wheel(0, -60 if turn < 20 else 60)
+    visit.page.keyboard.up("Control")
+    visit.page.wait_for_timeout(200)
+    found: list[float] = frame.evaluate(
+        "performance.getEntriesByName('profkit.timeline.frame').map((entry) => entry.duration)"
+    )
+    return found
+
+
+def test_a_running_training_is_shown_as_it_goes(browser: Browser, tmp_path: Path) -> None:
+    run = made_run(tmp_path)
+    assert run.folder is not None
+    sink = TensorBoardSink()
+    sink.open(run.folder, 0)
+    known = msgspec.structs.replace(report(run), state="running")
+    with tensorboard(tmp_path) as ask, visiting(browser) as visit:
+        sink.report(run, msgspec.structs.replace(known, headline="So far nothing."))
+        sink.flush()
+        until(lambda: ask(f"{ROUTE}/runs"), bool)
+        tab = visit.tab(ask.base, run="run", view="overview")
+        tab.get_by_role("heading", name="So far nothing.").wait_for()
+        sink.report(run, msgspec.structs.replace(known, headline="Now something."))
+        sink.flush()
+        tab.get_by_role("heading", name="Now something.").wait_for(timeout=45_000)
+    sink.close()
+
+
+@pytest.mark.parametrize("sample", ["pytorch_digits.py", "keras_digits.py"])
+def test_the_report_of_a_sample_is_small_whole_and_opens_from_disk(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory, sample: str
+) -> None:
+    run = load(page_logs.trained(tmp_path_factory.getbasetemp() / "samples", sample))
+    (path,) = HtmlExporter().export(run, report(run), tmp_path_factory.mktemp("html"))
+    assert Path(path).stat().st_size < 400_000
+    with visiting(browser) as visit:
+        requests: list[str] = []
+        visit.page.on("request", lambda request: requests.append(request.url))
+        visit.page.goto(f"file://{path}")
+        visit.page.get_by_role("heading", name=report(run).headline).wait_for()
+        for view in VIEWS:
+            visit.page.goto(f"file://{path}#p.profkit.view={view}")
+            drawn(visit.page.main_frame, view)  # type: ignore[arg-type]  # it is asked the same way
+            visit.shoot(f"file-{sample.partition('.')[0]}-{view}")
+        assert {request.partition("#")[0] for request in requests} == {f"file://{path}"}
+
+
+def test_a_trace_is_handed_to_perfetto_on_request(visit: Visit, server: Asked) -> None:
+    """Perfetto's page cannot be had here: one that speaks its protocol stands in for it."""
+    visit.page.context.route(
+        "https://ui.perfetto.dev/**",
+        lambda route: route.fulfill(
+            content_type="text/html",
+            body="<script>onmessage = (event) => { if (event.data === 'PING') event.source.postMessage('PONG', '*');"
+            " else document.title = new TextDecoder().decode(event.data.perfetto.buffer).slice(0, 40); }</script>",
+        ),
+    )
+    tab, _ = opened(visit, server.base, "hostile")
+    with visit.page.context.expect_page() as waiting:
+        tab.get_by_role("button", name="Open in Perfetto").click()
+    waiting.value.wait_for_function("document.title.includes('traceEvents')")
+
+
+def test_a_download_is_a_chrome_trace_of_every_span(visit: Visit, server: Asked, tmp_path: Path) -> None:
+    tab, _ = opened(visit, server.base, "hostile")
+    with visit.page.expect_download() as waiting:
+        tab.get_by_role("button", name=re.compile("^Download")).click()
+    path = tmp_path / "trace.json"
+    waiting.value.save_as(path)
+    events = json.loads(path.read_text())["traceEvents"]
+    named = {event["name"] for event in events if event["ph"] == "X"}
+    assert {name.replace("\0", "") for name in page_logs.HOSTILE} <= named
+    assert load(path).traces[0].spans.height >= len(page_logs.HOSTILE)
