@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import importing, reading, recording, xplane
+from benchmarks import importing, page, reading, recording, xplane
 from benchmarks.outcome import Outcome, outcome_text
 
 BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
     "recording": recording.run,
     "reading": reading.run,
     "xplane": xplane.run,
+    "page": page.run,
 }
 PACKAGES = (
     "profkit",

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, FrameLocator, Page, Route
+    from playwright.sync_api import Browser, ConsoleMessage, Frame, FrameLocator, Page, Route
 
 CHROMIUM = shutil.which("chromium")
 REASON = next(
@@ -113,6 +113,65 @@ def visiting(browser: Browser, **options: object) -> Iterator[Visit]:
         visit.was_clean()
     finally:
         context.close()
+
+
+def drawn(tab: FrameLocator, view: str = "", run: str = "") -> None:
+    """Wait until the view is there, of the run, and nothing is waited for any more."""
+    tab.locator("header").get_by_text(run.partition("/")[0]).first.wait_for()
+    tab.locator(f"nav a[aria-current=page][href*='view={view}']").wait_for()
+    tab.get_by_role("heading", level=1).first.wait_for()
+    tab.locator("[aria-busy=true]").first.wait_for(state="detached")
+
+
+def inner(visit: Visit) -> Frame:
+    """The tab's frame, or the file itself."""
+    return next((frame for frame in visit.page.frames if "plugin_entry" in frame.url), visit.page.main_frame)
+
+
+def time_to(visit: Visit, run: str, view: str, selector: str) -> float:
+    """Milliseconds from changing the address until `selector` shows the run, whose data no one has asked for before."""
+    return float(
+        inner(visit).evaluate(
+            """async ([run, view, selector]) => {
+                const begun = performance.now();
+                const hash = `#profkit&p.profkit.run=${run}&p.profkit.view=${view}`;
+                parent.location.hash = hash;
+                const seen = () => {
+                    const element = document.querySelector(selector);
+                    const busy = document.querySelector('[aria-busy=true]');
+                    const named = document.querySelector('header')?.textContent.includes(run);
+                    return element && !busy && named;
+                };
+                while (!seen()) await new Promise(requestAnimationFrame);
+                await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+                return performance.now() - begun;
+            }""",
+            [run, view, selector],
+        )
+    )
+
+
+def frames_while_moving(visit: Visit) -> list[float]:
+    """Main-thread milliseconds of every frame while keys and wheel zoom and pan through the whole trace."""
+    frame = inner(visit)
+    frame.locator("canvas.tl-rows").focus()
+    frame.evaluate("performance.clearMeasures()")
+    for key in ("w", "d", "w", "a", "s"):
+        visit.page.keyboard.down(key)
+        visit.page.wait_for_timeout(700)
+        visit.page.keyboard.up(key)
+    box = frame.locator("canvas.tl-rows").bounding_box()
+    assert box is not None
+    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 100)
+    visit.page.keyboard.down("Control")
+    for turn in range(40):
+        visit.page.mouse.wheel(0, -60 if turn < 20 else 60)
+    visit.page.keyboard.up("Control")
+    visit.page.wait_for_timeout(200)
+    found: list[float] = frame.evaluate(
+        "performance.getEntriesByName('profkit.timeline.frame').map((entry) => entry.duration)"
+    )
+    return found
 
 
 def contact_sheet() -> None:

@@ -20,13 +20,13 @@ from profkit.exporters.tensorboard_live import TensorBoardSink
 from profkit.trace.load import load
 from profkit.units import duration, percent, size
 from tests import page_logs
-from tests.browser import Visit, chromium, needs_browser, visiting
+from tests.browser import Visit, chromium, drawn, frames_while_moving, inner, needs_browser, time_to, visiting
 from tests.corpus import CORPUS, RESNET_0, needs_corpus
 from tests.live_tensorboard import Asked, tensorboard, until
 from tests.test_tensorboard_exporter import made_run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Frame, FrameLocator
+    from playwright.sync_api import Browser, FrameLocator
 
 pytestmark = needs_browser
 
@@ -72,19 +72,6 @@ def server(logs: Logs) -> Iterator[Asked]:
 def visit(browser: Browser) -> Iterator[Visit]:
     with visiting(browser) as visit:
         yield visit
-
-
-def drawn(tab: FrameLocator, view: str = "", run: str = "") -> None:
-    """Wait until the view is there, of the run, and nothing is waited for any more."""
-    tab.locator("header").get_by_text(run.partition("/")[0]).first.wait_for()
-    tab.locator(f"nav a[aria-current=page][href*='view={view}']").wait_for()
-    tab.get_by_role("heading", level=1).first.wait_for()
-    tab.locator("[aria-busy=true]").first.wait_for(state="detached")
-
-
-def inner(visit: Visit) -> Frame:
-    """The tab's frame, or the file itself."""
-    return next((frame for frame in visit.page.frames if "plugin_entry" in frame.url), visit.page.main_frame)
 
 
 def runs_of(logs: Logs) -> list[str]:
@@ -277,59 +264,13 @@ def test_it_is_accessible(visit: Visit, server: Asked, view: str, theme: str) ->
 def test_a_million_spans_are_there_soon_and_move_smoothly(visit: Visit, server: Asked) -> None:
     """First content and the timeline are timed from choosing the run, in the page's own clock."""
     drawn(visit.tab(server.base, run="no_window", view="overview"), "overview")
-    frame = inner(visit)
-    first = chosen(visit, "million", "overview", "h1")
-    timeline = chosen(visit, "million", "timeline", "canvas.tl-rows")
-    frames = moved(visit, frame)
+    first = time_to(visit, "million", "overview", "h1")
+    timeline = time_to(visit, "million", "timeline", "canvas.tl-rows")
+    frames = frames_while_moving(visit)
     assert first < FIRST_CONTENT_MS
     assert timeline < TIMELINE_MS
     assert len(frames) > 60
     assert np.percentile(frames, 95) <= FRAME_MS
-
-
-def chosen(visit: Visit, run: str, view: str, selector: str) -> float:
-    """Milliseconds from changing the address until `selector` shows the run, whose data no one has asked for before."""
-    return float(
-        inner(visit).evaluate(
-            """async ([run, view, selector]) => {
-                const begun = performance.now();
-                const hash = `#profkit&p.profkit.run=${run}&p.profkit.view=${view}`;
-                parent.location.hash = hash;
-                const seen = () => {
-                    const element = document.querySelector(selector);
-                    const busy = document.querySelector('[aria-busy=true]');
-                    const named = document.querySelector('header')?.textContent.includes(run);
-                    return element && !busy && named;
-                };
-                while (!seen()) await new Promise(requestAnimationFrame);
-                await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
-                return performance.now() - begun;
-            }""",
-            [run, view, selector],
-        )
-    )
-
-
-def moved(visit: Visit, frame: Frame) -> list[float]:
-    """Main-thread milliseconds of every frame while keys and wheel zoom and pan through the whole trace."""
-    frame.locator("canvas.tl-rows").focus()
-    frame.evaluate("performance.clearMeasures()")
-    for key in ("w", "d", "w", "a", "s"):
-        visit.page.keyboard.down(key)
-        visit.page.wait_for_timeout(700)
-        visit.page.keyboard.up(key)
-    box = frame.locator("canvas.tl-rows").bounding_box()
-    assert box is not None
-    visit.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 100)
-    visit.page.keyboard.down("Control")
-    for turn in range(40):
-        visit.page.mouse.wheel(0, -60 if turn < 20 else 60)
-    visit.page.keyboard.up("Control")
-    visit.page.wait_for_timeout(200)
-    found: list[float] = frame.evaluate(
-        "performance.getEntriesByName('profkit.timeline.frame').map((entry) => entry.duration)"
-    )
-    return found
 
 
 def test_a_running_training_is_shown_as_it_goes(browser: Browser, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ interface TableProps<Row> {
 const ROW = 28; // CSS pixels, as in page.css
 const FREE = 200; // CSS pixels of a column that takes what the others leave, at least
 const CLASS = 150; // of words behind other words
-const SPARE = 12; // rows beyond either edge
+const SPARE = 5; // rows beyond either edge
 
 /** A table of which only the visible rows exist, so that ten thousand are as quick as ten. */
 export function Table<Row>({ caption, columns, rows, sort: asked, onSort }: TableProps<Row>) {
@@ -70,8 +70,9 @@ export function Table<Row>({ caption, columns, rows, sort: asked, onSort }: Tabl
         </thead>
         <tbody>
           <Space rows={first} />
+          {/* A row that leaves at one end comes back at the other: of the rest nothing is touched. */}
           {sorted.slice(first, last).map((row, index) => (
-            <tr key={index} aria-rowindex={first + index + 2}>
+            <tr key={(first + index) % (last - first)} aria-rowindex={first + index + 2}>
               {columns.map((c, place) => (
                 <Cell key={c.id} column={c} row={row} most={most[place]} />
               ))}

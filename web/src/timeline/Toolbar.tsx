@@ -27,7 +27,7 @@ export function Toolbar({ chart, palette, search, selects, setSelects, title }: 
         <Button name="Zoom out (s)" onClick={() => chart.zoom(1 / 0.6)}>
           −
         </Button>
-        <Button name="Show everything (0)" onClick={() => chart.fitAll()}>
+        <Button name="Fit everything (0)" onClick={() => chart.fitAll()}>
           Fit
         </Button>
         <button
