@@ -17,7 +17,7 @@ import polars as pl
 from isal import igzip
 
 from profkit.analysis.columns import Columns
-from profkit.analysis.memory import allocated_bytes
+from profkit.analysis.memory import allocated_bytes, extremes
 from profkit.trace.model import Trace
 
 Ints = npt.NDArray[np.int64]
@@ -220,9 +220,9 @@ def _link_kinds(trace: Trace) -> list[str]:
 
 
 def _memory(trace: Trace) -> tuple[list[tuple[str, int, int]], dict[str, Array]]:
-    """Devices with their places in the arrays, and the arrays: of each stretch of time the largest allocation."""
+    """Devices with their places in the arrays, and the arrays, thinned so that neither a peak nor a low is lost."""
     devices = trace.memory.group_by("device", maintain_order=True)
-    parts = {str(device): _largest_of_stretches(trace, events) for (device,), events in devices}
+    parts = {str(device): _points(trace, events) for (device,), events in devices}
     lengths = [len(part) for part in parts.values()]
     firsts = np.cumsum([0, *lengths]).tolist()
     points = np.concatenate(list(parts.values())) if parts else np.zeros((0, 3))
@@ -231,14 +231,13 @@ def _memory(trace: Trace) -> tuple[list[tuple[str, int, int]], dict[str, Array]]
     return list(zip(parts, firsts, lengths, strict=False)), arrays
 
 
-def _largest_of_stretches(trace: Trace, events: pl.DataFrame) -> npt.NDArray[np.float64]:
+def _points(trace: Trace, events: pl.DataFrame) -> npt.NDArray[np.float64]:
+    """Time, allocated and reserved bytes."""
     allocated = allocated_bytes(events)
-    reserved = events["reserved_bytes"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    stretch = -(-len(allocated) // MEMORY_POINTS)
-    edges = np.arange(0, len(allocated), max(stretch, 1))
-    largest = np.array([begin + int(allocated[begin : begin + stretch].argmax()) for begin in edges], np.int64)
-    time = events["time_ns"].to_numpy() - trace.info.start_ns
-    return np.stack([time[largest], allocated[largest], reserved[largest]], axis=1).astype(np.float64)
+    rows = extremes(allocated, MEMORY_POINTS)
+    reserved = events["reserved_bytes"].gather(rows).cast(pl.Float64).fill_null(np.nan).to_numpy()
+    time = events["time_ns"].gather(rows).to_numpy() - trace.info.start_ns
+    return np.stack([time, allocated[rows], reserved], axis=1).astype(np.float64)
 
 
 def _counters(trace: Trace, counters: pl.DataFrame | None) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import msgspec
 import polars as pl
 import pytest
 
+from profkit.analysis.loaders import loaders_of
 from profkit.analysis.page import CURVE_POINTS, STEP_POINTS, page
 from profkit.analysis.steps import histogram
 from profkit.analysis.summary import report
@@ -82,3 +83,19 @@ def test_a_run_of_nothing_has_a_page() -> None:
     assert found.windows == []
     assert found.steps.number == []
     assert found.report.step_histogram is None
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "settings"),
+    [
+        ("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__", "DataLoader", {"num_workers": 0}),
+        ("enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", "DataLoader", {}),
+        ("profkit.loader#next", "loader", {}),
+    ],
+)
+def test_a_trace_names_the_library_it_waited_for(
+    tmp_path: Path, name: str, library: str, settings: dict[str, int]
+) -> None:
+    trace = traces.traced(tmp_path, [traces.span(name, "user_annotation", 0, 50)])
+    (loader,) = loaders_of([trace]).values()
+    assert (loader.name, loader.settings) == (library, settings)

@@ -75,19 +75,20 @@ def _alive(trace: Trace, modules: pl.Series, events: pl.DataFrame) -> list[Alloc
 
 
 def _curve(time: Ints, allocated: Ints, reserved: pl.Series) -> list[MemoryPoint]:
-    """At most CURVE_POINTS points: the largest of each stretch, so that no peak is lost."""
-    edges = np.unique(np.linspace(0, len(time), CURVE_POINTS + 1).astype(np.int64))[:-1]
-    largest = np.maximum.reduceat(allocated, edges)
-    most_reserved = _largest_of(reserved, edges)
-    return [MemoryPoint(int(t), int(b), r) for t, b, r in zip(time[edges], largest, most_reserved, strict=True)]
+    rows = extremes(allocated, CURVE_POINTS)
+    known = [value or None for value in reserved.gather(rows).to_list()]
+    return [MemoryPoint(int(t), int(b), r) for t, b, r in zip(time[rows], allocated[rows], known, strict=True)]
 
 
-def _largest_of(reserved: pl.Series, edges: Ints) -> list[int | None]:
-    """The most that was reserved in each stretch, None where the allocator never says."""
-    if reserved.null_count() == len(reserved):
-        return [None] * len(edges)
-    known = reserved.fill_null(0).to_numpy()
-    return [int(value) or None for value in np.maximum.reduceat(known, edges)]
+def extremes(values: Ints, most: int) -> Ints:
+    """Places of at most `most` values to draw: the largest and the least of each stretch, so that none is lost."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), most // 2 + 1).astype(np.int64)
+    stretches = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    largest = [begin + int(values[begin:end].argmax()) for begin, end in stretches]
+    least = [begin + int(values[begin:end].argmin()) for begin, end in stretches]
+    return np.unique([*largest, *least])
 
 
 def _by_step(trace: Trace, columns: Columns, time: Ints, allocated: Ints) -> list[StepMemory]:
