@@ -123,7 +123,7 @@ export class Chart {
     }
     if (isNew("search")) this.look(state.search ?? "");
     if (isNew("range")) this.range = state.range ?? null;
-    if (isNew("span")) this.choose(state.span ?? -1);
+    if (isNew("span")) this.reveal(state.span ?? -1);
     this.#reported = { ...state };
     this.#changed();
   }
@@ -217,7 +217,7 @@ export class Chart {
 
   /** Select without moving anything. */
   choose(span: number): void {
-    this.span = span >= 0 && span < this.timeline.count ? span : -1;
+    this.span = Number.isInteger(span) && span >= 0 && span < this.timeline.count ? span : -1;
     this.links = this.span < 0 ? [] : linksOf(this.timeline, this.span);
     this.#changed();
   }
@@ -225,7 +225,7 @@ export class Chart {
   /** Select, open the span's track, and move it into view. */
   reveal(span: number): void {
     this.choose(span);
-    if (span < 0) return;
+    if (this.span < 0) return; // none, or a link to another timeline
     this.#open(this.timeline.rows[rowOf(this.timeline, span)].track);
     const { start, end } = this.window;
     const [from, to] = [this.timeline.start[span], endOf(this.timeline, span)];
