@@ -19,6 +19,7 @@ NEEDS = {
     "test_one_clock.py": ("torch", "tensorflow", "jax"),
     "test_operators.py": ("torch",),
     "test_planted_stalls.py": FRAMEWORKS,
+    "test_page_in_browser.py": ("torch", "tensorflow", "keras", "sklearn", "PIL"),  # the samples' runs
     "test_pytorch_hook.py": ("torch",),
     "test_samples.py": ("torch", "tensorflow", "keras", "sklearn", "PIL"),
     "test_tensorflow_hooks.py": ("tensorflow", "keras", "xprof"),

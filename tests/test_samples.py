@@ -13,6 +13,7 @@ import pytest
 from profkit.analysis.report import Report
 from profkit.analysis.summary import report
 from profkit.trace.load import load
+from tests import page_logs
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -40,9 +41,9 @@ def test_the_healthy_input_is_learned_from_and_not_blamed(tmp_path: Path, sample
     assert not found.findings, found.headline
 
 
-@pytest.mark.parametrize("sample", ["tensorflow_digits.py", "keras_digits.py"])
-def test_the_slow_input_is_blamed(tmp_path: Path, sample: str) -> None:
-    found = trained(tmp_path, sample, "--epochs", "3")
+@pytest.mark.parametrize("sample", ["pytorch_digits.py", "tensorflow_digits.py", "keras_digits.py"])
+def test_the_slow_input_is_blamed(tmp_path_factory: pytest.TempPathFactory, sample: str) -> None:
+    found = report(load(page_logs.trained(tmp_path_factory.getbasetemp() / "samples", sample)))
     assert found.findings[0].cause == "input_bound"
     assert found.measured_on.endswith("outside the recorded windows, all steady")
 

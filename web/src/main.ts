@@ -18,6 +18,7 @@ function show(source: Source): void {
     document.adoptedStyleSheets.push(sheet);
   }
   document.documentElement.lang = "en";
+  document.title ||= "profkit"; // TensorBoard's frame has none
   const root = document.body.appendChild(document.createElement("div"));
   root.id = "profkit";
   mount(createElement(App, { source }), root);

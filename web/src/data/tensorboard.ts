@@ -2,7 +2,7 @@ import { onHostMessage } from "../host";
 import type { Source } from "./source";
 import type { Page } from "./types";
 
-const POLL = 15_000; // milliseconds
+const POLL = 5_000; // milliseconds
 const NEWS = ["experimental.DataReloaded", "experimental.RunsChanged"];
 
 /** The plugin's routes, found from where this script lies, so that a path prefix is no concern. */
