@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from profkit.analysis.operators import kernels, operators
+from profkit.analysis.operators import Operators, kernels, operators
 from profkit.analysis.report import Operator
 from profkit.trace.batch import ReadContext
 from profkit.trace.load import read_native
@@ -18,7 +18,7 @@ from tests.traces import kernel, launch, op, traced
 
 
 def by_name(trace: Trace) -> dict[str, Operator]:
-    return {operator.name: operator for operator in operators(trace)[0]}
+    return {operator.name: operator for operator in operators(trace).by_name}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_every_operator_torch_lists_is_there(window: tuple[profile, Trace]) -> N
 
 def test_calls_by_shape_equal_key_averages_by_shape(window: tuple[profile, Trace]) -> None:
     profiler, trace = window
-    _, by_shape = operators(trace)
+    by_shape = operators(trace).by_shape
     ours = Counter({(o.name, o.shapes): o.calls for o in by_shape if o.shapes})
     theirs = Counter({(k.key, str(k.input_shapes)): k.count for k in profiler.key_averages(group_by_input_shape=True)})
     shared = {key for key in ours if key in theirs}
@@ -139,4 +139,4 @@ def test_a_name_on_two_threads_counts_on_both(tmp_path: Path) -> None:
 
 
 def test_a_trace_without_operators_has_an_empty_table(tmp_path: Path) -> None:
-    assert operators(traced(tmp_path, [kernel("alone", 1, 0, 5)])) == ([], [])
+    assert operators(traced(tmp_path, [kernel("alone", 1, 0, 5)])) == Operators([], [], [])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from profkit import active, plugins, start
@@ -110,11 +110,15 @@ class profile:
 
     def show(self) -> Shown:
         """The page of the run so far, as a notebook's output."""
-        return _notebook().show(self._folder)
+        from profkit.notebook import show  # imports polars: where somebody looks at the run, and not before
+
+        return show(self._folder)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict and where the time went, without a script."""
-        return _notebook().summary(self._folder)
+        from profkit.notebook import summary
+
+        return summary(self._folder)
 
     def note(self, text: str) -> None:
         """Put one sentence into the run's report."""
@@ -280,13 +284,6 @@ def _finalise(profkit_folder: Path) -> None:
     from profkit.finalise import finalise
 
     finalise(profkit_folder, over=True)
-
-
-def _notebook() -> ModuleType:
-    # Imports polars: where somebody looks at the run, and not before.
-    from profkit import notebook
-
-    return notebook
 
 
 def _print_closing_text(profkit_folder: Path) -> None:

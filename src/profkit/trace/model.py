@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -67,11 +65,15 @@ class Trace:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict and where the time went, without a script."""
-        return _notebook().summary(self)
+        from profkit.notebook import summary  # it stands above the model, and asks every question of it
+
+        return summary(self)
 
     def show(self) -> Shown:
         """The page, as a notebook's output."""
-        return _notebook().show(self)
+        from profkit.notebook import show
+
+        return show(self)
 
 
 class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,12 +146,12 @@ class Run:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict and where the time went, without a script."""
-        return _notebook().summary(self)
+        from profkit.notebook import summary  # it stands above the model, and asks every question of it
+
+        return summary(self)
 
     def show(self) -> Shown:
         """The page, as a notebook's output."""
-        return _notebook().show(self)
+        from profkit.notebook import show
 
-
-def _notebook() -> ModuleType:
-    return import_module("profkit.notebook")  # it stands above the model, and asks every question of it
+        return show(self)
