@@ -22,7 +22,7 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p profkit
-	$(BIN)/mypy tests samples benchmarks
+	$(BIN)/mypy tests samples benchmarks docs/pictures.py
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
 	$(BARE)/bin/python -m pytest -q -p no:cacheprovider -n 2

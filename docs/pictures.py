@@ -84,9 +84,9 @@ def offline_sheet(browser: Browser, ask: Asked) -> None:
             drawn.append((name, Image.open(BytesIO(page.screenshot())).convert("RGB")))
     width, height, bar = SIZE["width"] // 2, SIZE["height"] // 2, 30
     sheet = Image.new("RGB", (width * len(drawn), height + bar), "white")
-    for place, (name, picture) in enumerate(drawn):
-        sheet.paste(picture.resize((width, height)), (place * width, bar))
-        ImageDraw.Draw(sheet).text((place * width + 10, 6), name, "black", ImageFont.load_default(18))
+    for number, (name, picture) in enumerate(drawn):
+        sheet.paste(picture.resize((width, height)), (number * width, bar))
+        ImageDraw.Draw(sheet).text((number * width + 10, 6), name, "black", ImageFont.load_default(18))
     kept(sheet, "offline")
 
 
