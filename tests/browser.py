@@ -120,7 +120,7 @@ def drawn(tab: FrameLocator, view: str = "", run: str = "") -> None:
     tab.locator("header").get_by_text(run.partition("/")[0]).first.wait_for()
     tab.locator(f"nav a[aria-current=page][href*='view={view}']").wait_for()
     tab.get_by_role("heading", level=1).first.wait_for()
-    tab.locator("[aria-busy=true]").first.wait_for(state="detached")
+    tab.locator(".skeleton").first.wait_for(state="detached")
 
 
 def inner(visit: Visit) -> Frame:
@@ -138,7 +138,7 @@ def time_to(visit: Visit, run: str, view: str, selector: str) -> float:
                 parent.location.hash = hash;
                 const seen = () => {
                     const element = document.querySelector(selector);
-                    const busy = document.querySelector('[aria-busy=true]');
+                    const busy = document.querySelector('.skeleton');
                     const named = document.querySelector('header')?.textContent.includes(run);
                     return element && !busy && named;
                 };

@@ -29,7 +29,7 @@ async function run(folder) {
     sourcemap: "inline",
   });
   const bundles = names.map((name) => join(folder, name.replace(/ts$/, "mjs")));
-  const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", ...bundles], { stdio: "inherit" });
+  const { status } = spawnSync(process.execPath, ["--enable-source-maps", "--test", "--test-reporter=dot", ...bundles], { stdio: "inherit" });
   return status ?? 1;
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from profkit.analysis.remedies import remedy
-from profkit.analysis.report import Finding, StepTime, Wait
+from profkit.analysis.report import Finding, Period, StepTime, Wait
 from profkit.trace.model import Loader
 from profkit.units import duration, percent
 
@@ -59,10 +59,12 @@ def _input_bound(step: StepTime, wait: Wait, share: float, exposed: bool, loader
     sure = exposed and steps >= 5
     of_step = f"{duration(share * step.mean)} of {duration(step.mean)}"
     unknown = "" if exposed else " (whether a device worked meanwhile was not recorded)"
+    again = wait.period
+    when = f"; {_which_steps(again)}" if again and step.mean * INPUT_BOUND < again.long_ns else ""
     advice = remedy(step.mean, share * step.mean, loader)
     return Finding(
         cause="input_bound",
-        message=f"{label}: {percent(share)} of each step waits for data, {of_step}{unknown}.",
+        message=f"{label}: {percent(share)} of each step waits for data, {of_step}{unknown}{when}.",
         remedy=advice.text,
         evidence={
             "exposed_wait_share": round(share, 4),
@@ -70,12 +72,24 @@ def _input_bound(step: StepTime, wait: Wait, share: float, exposed: bool, loader
             "wait_p95_ns": round(wait.p95_ns),
             "step_time_ns": round(step.mean),
             "steps": steps,
+            **({"every_steps": again.steps, "long_wait_ns": round(again.long_ns)} if again else {}),
             **({f"loader_{k}": v for k, v in loader.settings.items()} if loader else {}),
             **advice.evidence,
         },
         predicted_speedup=round(advice.speedup, 2),
         confidence="high" if sure and share >= SEVERE else "medium" if sure else "low",
     )
+
+
+def _which_steps(again: Period) -> str:
+    others = duration(again.others_ns)
+    which = "other" if again.steps == 2 else _ordinal(again.steps)
+    return f"every {which} step waits {duration(again.long_ns)}, the others {others}"
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number // 10 % 10 != 1 else "th"
+    return f"{number}{ending}"
 
 
 def _main_loader(loaders: dict[str, Loader]) -> Loader | None:

@@ -17,6 +17,15 @@ class StepTime(msgspec.Struct, frozen=True):
     max: float
 
 
+class Period(msgspec.Struct, frozen=True, kw_only=True):
+    """Waits that come again every so many steps: the mean of the long ones, and of those between."""
+
+    steps: int
+    long_ns: float
+    others_ns: float
+    explained: float  # of the waits' variance, adjusted for the number of means; 0 to 1
+
+
 class Wait(msgspec.Struct, frozen=True, kw_only=True):
     """Waiting for data, per step, in nanoseconds. `exposed_ns` is null where a device was used but not recorded."""
 
@@ -29,6 +38,8 @@ class Wait(msgspec.Struct, frozen=True, kw_only=True):
     hidden_ns: float | None = None
     startup_ns: float = 0.0  # of the whole run: iterators, workers, first batches
     batches: int = 0
+    p99_ns: float = 0.0
+    period: Period | None = None  # null where the waits have none
 
 
 class Histogram(msgspec.Struct, frozen=True):

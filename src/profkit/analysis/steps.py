@@ -9,9 +9,11 @@ import numpy.typing as npt
 import polars as pl
 
 from profkit.analysis.breakdown import Breakdown
+from profkit.analysis.patterns import period
 from profkit.analysis.report import Histogram, Overhead, StepTime, Wait
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 BINS = 40
 IN_HISTOGRAM = 99.0  # percentile
@@ -28,6 +30,7 @@ class Sample:
     wait_ns: Floats
     exposed_fraction: float | None
     words: str
+    position: Ints  # of the step's batch within its pass over the input
     startup_ns: float = 0.0
     batches: int = 0
 
@@ -43,12 +46,15 @@ def sample_of_run(steps: pl.DataFrame, exposed_fraction: float | None) -> Sample
         (outside, "outside the recorded windows, none of them steady"),
         (pl.lit(True), "none of them steady"),
     )
-    chosen, words = next((rows, w) for c, w in choices if (rows := steps.filter(c)).height)
+    begun = pl.when(~pl.col("steady")).then("number").forward_fill().fill_null(pl.col("number").first())
+    placed = steps.with_columns((pl.col("number") - begun).alias("position"))
+    chosen, words = next((rows, w) for c, w in choices if (rows := placed.filter(c)).height)
     return Sample(
         duration_ns=(chosen["end_ns"] - chosen["start_ns"] - chosen["excluded_ns"]).to_numpy().astype(np.float64),
         wait_ns=chosen["wait_ns"].to_numpy().astype(np.float64),
         exposed_fraction=exposed_fraction,
         words=f"{_steps(chosen.height)} {words}",
+        position=chosen["position"].to_numpy().astype(np.int64),
         startup_ns=float(steps["startup_ns"].sum()),
         batches=int(steps["batches"].sum()),
     )
@@ -64,6 +70,7 @@ def sample_of_trace(parts: list[Breakdown], batches: int, why: str) -> Sample | 
         duration_ns=np.concatenate([part.duration[part.steady] for part in parts]).astype(np.float64),
         wait_ns=wait,
         exposed_fraction=exposed_fraction(parts),
+        position=np.arange(len(wait)),
         words=f"{_steps(len(wait))} inside the recorded window, which slows them; {why}",
         batches=batches,
     )
@@ -86,7 +93,7 @@ def step_time(sample: Sample) -> StepTime:
 
 def wait(sample: Sample) -> Wait:
     """The wait for data per step; its share is total wait over total time, so that a long step counts as one."""
-    p50, p95 = np.percentile(sample.wait_ns, [50, 95])
+    p50, p95, p99 = np.percentile(sample.wait_ns, [50, 95, 99])
     mean, total = float(sample.wait_ns.mean()), float(sample.duration_ns.sum())
     exposed = None if sample.exposed_fraction is None else mean * sample.exposed_fraction
     return Wait(
@@ -99,6 +106,8 @@ def wait(sample: Sample) -> Wait:
         hidden_ns=None if exposed is None else mean - exposed,
         startup_ns=sample.startup_ns,
         batches=sample.batches,
+        p99_ns=float(p99),
+        period=period(sample.wait_ns, sample.position),
     )
 
 

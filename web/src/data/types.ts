@@ -20,6 +20,16 @@ export interface Wait {
   hidden_ns: number | null;
   startup_ns: number;
   batches: number;
+  p99_ns: number;
+  period: Period | null;
+}
+
+/** Waits that come again every so many steps. */
+export interface Period {
+  steps: number;
+  long_ns: number;
+  others_ns: number;
+  explained: number;
 }
 
 /** `counts[i]` lie in [edges_ns[i], edges_ns[i + 1]); the last bin holds its upper edge too. */
