@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,9 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 import profkit
+from profkit.analysis.summary import report
 from profkit.records import LoaderOpened, Note, Record, Wait
+from profkit.trace.load import load
 
 RecordsOf = Callable[[profkit.profile], list[Record]]
 NewRun = Callable[..., profkit.profile]
@@ -241,3 +244,25 @@ def test_no_failing_call_of_profkits_own_changes_the_batches(new_run: NewRun, nu
         loader = DataLoader(Stream(), batch_size=1, num_workers=num_workers)
         assert [batch.tolist() for batch in loader] == expected
         run._recorder.clock = int
+
+
+def slowly(worker: int) -> None:
+    """What a worker does before its first batch: imports, opening files."""
+    time.sleep(0.4)
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_that_start_slowly_are_blamed_only_where_every_pass_starts_them(
+    new_run: NewRun, persistent: bool
+) -> None:
+    with new_run() as run:
+        loader = DataLoader(
+            Numbers(), batch_size=5, num_workers=1, worker_init_fn=slowly, persistent_workers=persistent
+        )
+        for _ in range(5):
+            for _batch in loader:
+                time.sleep(0.02)
+                run.step()
+        del loader
+    causes = [finding.cause for finding in report(load(run.folder)).findings]
+    assert ("loader_restarts" in causes) != persistent

@@ -120,3 +120,45 @@ def test_a_stage_with_all_cores_is_to_be_made_cheaper() -> None:
 
 def test_a_pydataset_is_advised_in_its_own_words() -> None:
     assert "PyDataset(workers=" in only(of_waits(0.5, workers=1)).remedy
+
+
+def of_passes(passes: int, startup_ms: float, steps: int = 20, **settings: Any) -> Report:
+    """The report of a run of steps of 100 ms, none of which waits, in which every pass takes this long to begin."""
+    startup = round(startup_ms * MS)
+    first = {"startup_ns": startup, "steady": False, "duration_ns": 100 * MS + startup}
+    rows = [dict(first) if number == 0 else {} for _ in range(passes) for number in range(steps)]
+    return report(run(rows, loaders=loader(**settings)))
+
+
+def test_workers_that_are_started_for_every_pass_are_found() -> None:
+    finding = only(of_passes(5, 800, num_workers=2, persistent_workers=False))
+    assert finding.cause == "loader_restarts"
+    assert (
+        finding.message == "Start-up: 23 % of the run goes into beginning 4 further passes over the input, 800 ms each."
+    )
+    assert "persistent_workers=True" in finding.remedy
+    assert finding.predicted_speedup == 1.3
+    assert finding.evidence["startup_ns_per_pass"] == 800 * MS
+
+
+@pytest.mark.parametrize(
+    ("passes", "startup_ms"),
+    [(1, 9_000), (2, 900), (5, 100), (30, 20)],  # one pass; less than a second in all; a twentieth of the run; less
+)
+def test_what_passes_take_to_begin_is_no_finding_where_it_does_not_matter(passes: int, startup_ms: float) -> None:
+    assert of_passes(passes, startup_ms, num_workers=2, persistent_workers=False).findings == []
+
+
+def test_other_inputs_that_begin_slowly_are_not_told_to_keep_workers() -> None:
+    assert "persistent_workers" not in only(of_passes(5, 800, num_workers=0, persistent_workers=False)).remedy
+    assert "persistent_workers" not in only(of_passes(5, 800)).remedy
+
+
+@pytest.mark.parametrize(
+    ("steps", "causes"), [(100, ["input_bound", "loader_restarts"]), (20, ["loader_restarts", "input_bound"])]
+)
+def test_what_cost_the_run_most_comes_first(steps: int, causes: list[str]) -> None:
+    rows = [{"wait_ns": 60 * MS} for _ in range(steps)]  # 6 or 1.2 seconds of waiting
+    rows += [{"startup_ns": 1_000 * MS, "steady": False, "duration_ns": 1_100 * MS} for _ in range(4)]
+    found = report(run(rows, loaders=loader(num_workers=2, persistent_workers=False))).findings
+    assert [finding.cause for finding in found] == causes

@@ -50,6 +50,7 @@ export const MEANINGS = {
   stages: "Work of all of the stage's threads for one batch, by tf.data's own model.",
   slowest: "Work per batch over threads: no batch can come faster than its slowest stage.",
   startup: "Making iterators and workers, and the first batch of each pass. It is kept apart from the wait.",
+  period: "The shortest number of steps after which the waits repeat, seen four times or more.",
   hidden: "Wait while no device works. The rest is hidden behind the device's work.",
 } as const;
 

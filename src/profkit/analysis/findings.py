@@ -1,24 +1,30 @@
 """What is wrong and what to do: causes, each with its evidence, remedy and predicted gain.
 
 Thresholds, all of them here: a wait of less than INPUT_BOUND of the step is never a finding; from SEVERE on it is
-said without "partly". A healthy run yields no finding.
+said without "partly". Beginning passes anew is a finding from RESTARTS of the run and LEAST_RESTARTS_NS on. A healthy
+run yields no finding.
 """
 
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 
 from profkit.analysis.remedies import remedy
 from profkit.analysis.report import Finding, Period, StepTime, Wait
+from profkit.analysis.steps import Restarts
 from profkit.trace.model import Loader
 from profkit.units import duration, percent
 
 CAUSES = {
     "input_bound": "the training loop waits for its data",
+    "loader_restarts": "every pass over the input begins anew: workers, imports, first batches",
 }
 
 INPUT_BOUND = 0.10  # of the step, exposed
 SEVERE = 0.25
+RESTARTS = 0.10  # of the run, without what its first pass took to begin
+LEAST_RESTARTS_NS = 1_000_000_000
 
 
 def findings(
@@ -27,14 +33,18 @@ def findings(
     stall_share: float | None,
     loaders: dict[str, Loader],
     steps: int,
+    restarts: Restarts | None = None,
 ) -> list[Finding]:
     """All findings, the most costly first. `stall_share` is None where no one can say how much was exposed."""
-    if step is None or wait is None:
-        return []
-    share = wait.share if stall_share is None else stall_share
-    if share < INPUT_BOUND:
-        return []
-    return [_input_bound(step, wait, share, stall_share is not None, _main_loader(loaders), steps)]
+    found: list[tuple[float, Finding]] = []  # with what each cost the run, in nanoseconds
+    if step is not None and wait is not None:
+        share = wait.share if stall_share is None else stall_share
+        if share >= INPUT_BOUND:
+            judged = _input_bound(step, wait, share, stall_share is not None, _main_loader(loaders), steps)
+            found.append((share * step.mean * steps, judged))
+    if restarts is not None and restarts.startup_ns >= max(LEAST_RESTARTS_NS, RESTARTS * restarts.run_ns):
+        found.append((restarts.startup_ns, _loader_restarts(restarts, _main_loader(loaders))))
+    return [finding for _, finding in sorted(found, key=itemgetter(0), reverse=True)]
 
 
 def headline(found: list[Finding], wait: Wait | None, stall_share: float | None, steps: int) -> str:
@@ -78,6 +88,34 @@ def _input_bound(step: StepTime, wait: Wait, share: float, exposed: bool, loader
         },
         predicted_speedup=round(advice.speedup, 2),
         confidence="high" if sure and share >= SEVERE else "medium" if sure else "low",
+    )
+
+
+def _loader_restarts(restarts: Restarts, loader: Loader | None) -> Finding:
+    share = restarts.startup_ns / restarts.run_ns
+    settings = loader.settings if loader else {}
+    each_ns = restarts.startup_ns / restarts.passes
+    ends_workers = bool(settings.get("num_workers")) and settings.get("persistent_workers") is False
+    advice = (
+        "DataLoader(…, persistent_workers=True): the workers stay from pass to pass."
+        if ends_workers
+        else "Make what begins a pass cheaper: open files once, fill a smaller shuffle buffer, keep the iterator."
+    )
+    return Finding(
+        cause="loader_restarts",
+        message=(
+            f"Start-up: {percent(share)} of the run goes into beginning {restarts.passes} further "
+            f"{'pass' if restarts.passes == 1 else 'passes'} over the input, {duration(each_ns)} each."
+        ),
+        remedy=advice,
+        evidence={
+            "startup_share": round(share, 4),
+            "startup_ns_per_pass": round(each_ns),
+            "passes": restarts.passes,
+            **{f"loader_{name}": value for name, value in settings.items()},
+        },
+        predicted_speedup=round(restarts.run_ns / (restarts.run_ns - restarts.startup_ns), 2),
+        confidence="high" if ends_workers else "medium",
     )
 
 

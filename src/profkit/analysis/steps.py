@@ -111,6 +111,24 @@ def wait(sample: Sample) -> Wait:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """What the passes over the input after the first one took to begin, of the time of the run."""
+
+    passes: int
+    startup_ns: int
+    run_ns: int
+
+
+def restarts(steps: pl.DataFrame) -> Restarts | None:
+    """None where the run began at most one pass."""
+    begun = steps.filter(pl.col("startup_ns") > 0)
+    if begun.height < 2:
+        return None
+    run_ns = int(steps["end_ns"][-1] - steps["start_ns"][0])
+    return Restarts(begun.height - 1, int(begun["startup_ns"][1:].sum()), run_ns)
+
+
 def histogram(values: Floats) -> Histogram:
     """Bins of equal width up to the value that all but one in a hundred stay below; what is beyond is counted."""
     low, high = float(values.min()), float(np.percentile(values, IN_HISTOGRAM))

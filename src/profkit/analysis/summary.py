@@ -20,6 +20,7 @@ from profkit.analysis.steps import (
     exposed_fraction,
     histogram,
     overhead,
+    restarts,
     sample_of_run,
     sample_of_trace,
     step_time,
@@ -43,7 +44,7 @@ def report(run: Run) -> Report:
     steps = run.steps.height or sum(len(part.number) for part in parts if not part.whole_trace)
     judged = len(sample.duration_ns) if sample else 0
     loaders = run.info.loaders or loaders_of(traces)
-    found = findings(step, waited, stall_share, loaders, judged)
+    found = findings(step, waited, stall_share, loaders, judged, restarts(run.steps))
     found_operators = operators(traces[0], columns[0]) if traces else Operators([], [], [])
     classes = operator_classes(traces[0], columns[0]) if traces else []
     unclassified_share, unclassified_device_share = unclassified(classes)

@@ -41,8 +41,9 @@ const STEPLESS = "Waits are counted by step, and no step was recorded.";
 const UNSEEN = "No wait for data was recorded: the loop gets its batches from nothing that profkit knows.";
 
 function WaitKpis({ wait }: { wait: Wait }) {
-  const { mean_ns, p50_ns, p95_ns, max_ns, share, startup_ns, batches } = wait;
-  const spread = `p50 ${duration(p50_ns)} · p95 ${duration(p95_ns)} · max ${duration(max_ns)}`;
+  const { mean_ns, p50_ns, p95_ns, p99_ns, max_ns, share, startup_ns, batches, period } = wait;
+  const spread = [["p50", p50_ns], ["p95", p95_ns], ["p99", p99_ns], ["max", max_ns]] as const;
+  const words = spread.map(([name, ns]) => `${name} ${duration(ns)}`).join(" · ");
   const received = batches ? `, which received ${counted(batches, "batch")}` : "";
   return (
     <div class="kpis">
@@ -52,7 +53,7 @@ function WaitKpis({ wait }: { wait: Wait }) {
         tone="data_wait"
         value={duration(mean_ns)}
         share={share}
-        note={`${percent(share)} of the step · ${spread}`}
+        note={`${percent(share)} of the step · ${words}`}
       />
       <Kpi title="Exposed wait, mean" meaning={MEANINGS.hidden} tone="data_wait" {...exposedOf(wait)} />
       <Kpi
@@ -61,6 +62,15 @@ function WaitKpis({ wait }: { wait: Wait }) {
         value={duration(startup_ns)}
         note={`of the whole run${received}`}
       />
+      {period && (
+        <Kpi
+          title="Long waits come every"
+          meaning={MEANINGS.period}
+          tone="data_wait"
+          value={counted(period.steps, "step")}
+          note={`${duration(period.long_ns)} each, the others ${duration(period.others_ns)}`}
+        />
+      )}
     </div>
   );
 }
