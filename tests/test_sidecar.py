@@ -1,5 +1,7 @@
 """A real sidecar beside a training that only writes records: it ends when the run does, and finishes it."""
 
+import gzip
+import json
 import os
 import select
 import shutil
@@ -9,18 +11,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from profkit import plugins, sidecar
+from profkit.analysis.report import Report
 from profkit.capture import read_capture
 from profkit.records import SUFFIX, Note, Sample, Step, Wait, Window
 from profkit.sidecar import CURVES, STEPS_PER_TICK, WAITS_COME_LATE_NS, Live
 from profkit.system import Sampler
-from profkit.trace.model import RunInfo
+from profkit.tensorboard import TAG
+from profkit.trace.model import Run, RunInfo
 from profkit.trace.schema import COUNTERS, STEPS
 from profkit.trace.store import read_json, read_table, read_trace
 from tests.captured import append
@@ -139,6 +146,47 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     yield begin
     for training in trainings:
         training.close()
+
+
+def pages(run_folder: Path) -> list[dict[str, Any]]:
+    """What the live event file holds for profkit's tab, oldest first."""
+    accumulator: Any = EventAccumulator  # tensorboard ships no types
+    events = accumulator(str(run_folder), size_guidance={"tensors": 0}).Reload()
+    if TAG not in events.Tags()["tensors"]:
+        return []
+    return [json.loads(gzip.decompress(event.tensor_proto.string_val[0])) for event in events.Tensors(TAG)]
+
+
+def test_the_page_of_a_running_training_is_there_after_some_seconds(begin: Begin) -> None:
+    training = begin()
+    run_folder = training.folder.parents[1]
+    training.wait_until(lambda: bool(pages(run_folder)))
+    [page] = pages(run_folder)
+    assert (page["report"]["state"], page["report"]["steps"]) == ("running", 20)
+    assert page["steps"]["number"] == list(range(20))
+    assert training.leave() == 0
+
+
+def test_a_report_takes_at_most_its_share_of_the_sidecars_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = [0.0]
+    monkeypatch.setattr("profkit.sidecar.time.monotonic", lambda: now[0])
+    (tmp_path / "capture").mkdir()
+    follower = sidecar.Sidecar(tmp_path, os.getpid(), 0)
+    asked: list[float] = []
+
+    def report() -> None:
+        asked.append(now[0])
+        now[0] += 0.4  # what it takes
+
+    monkeypatch.setattr(Live, "is_open", True)
+    monkeypatch.setattr(follower._live, "report", report)
+    while now[0] < 100:
+        follower._report()
+        now[0] += 0.5
+    assert asked[0] == pytest.approx(sidecar.REPORT_EVERY_S)
+    assert all(later - sooner >= 0.4 / sidecar.REPORT_SHARE for sooner, later in pairwise(asked))
+    assert len(asked) > 3
+    follower._recorder.close()
 
 
 def test_leaving_the_run_ends_the_sidecar_and_finishes_the_run(begin: Begin) -> None:
@@ -299,6 +347,9 @@ class RecordingSink:
 
     def scalar(self, name: str, value: float, step: int, time_ns: int) -> None:
         self.scalars.append((name, value, step, time_ns))
+
+    def report(self, run: Run, report: Report) -> None:
+        self.reported = report
 
     def flush(self) -> None:
         self.flushed += 1
