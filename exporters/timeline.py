@@ -7,7 +7,6 @@ pauses of more than 4 seconds, are small numbers, and so compress to a third of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -114,13 +113,10 @@ def _times(trace: Trace, columns: Columns, order: Ints) -> dict[str, Array]:
 
 
 def _short(values: Ints) -> tuple[Array, Array, Array]:
-    """The values as u32, and places and values of those that are none."""
-    at = np.flatnonzero((values < 0) | (values >= 1 << 32))
-    return (
-        np.where((values < 0) | (values >= 1 << 32), 0, values).astype(np.uint32),
-        at.astype(np.uint32),
-        values[at].astype(np.float64),
-    )
+    """The values as u32, and places and values of those that do not fit."""
+    is_long = (values < 0) | (values >= 1 << 32)
+    at = np.flatnonzero(is_long)
+    return np.where(is_long, 0, values).astype(np.uint32), at.astype(np.uint32), values[at].astype(np.float64)
 
 
 def _row_starts(trace: Trace, columns: Columns, order: Ints) -> Ints:
@@ -131,24 +127,17 @@ def _row_starts(trace: Trace, columns: Columns, order: Ints) -> Ints:
     )
 
 
-@dataclass(slots=True)
-class _Vocabulary:
-    """Every string once."""
-
-    places: dict[str, int]
-
-    def of(self, words: list[str | None]) -> list[int]:
-        return [-1 if word is None else self.places.setdefault(word, len(self.places)) for word in words]
-
-
 def _labels(trace: Trace, columns: Columns, order: Ints) -> tuple[dict[str, Any], Ints]:
     """The distinct labels, with the words they are made of, and which one each span has."""
     rows = trace.spans.select(LABEL).with_columns(pl.Series("internal", columns.internals))
     distinct, label = _distinct(rows)
-    words = _Vocabulary({})
-    named = {name: words.of(distinct[name].cast(pl.String).to_list()) for name in LABEL}
+    places: dict[str | None, int] = {None: -1}
+    columns_of_words = {name: distinct[name].cast(pl.String).to_list() for name in LABEL}
+    named = {
+        name: [places.setdefault(word, len(places) - 1) for word in words] for name, words in columns_of_words.items()
+    }
     internal = distinct["internal"].cast(pl.Int8).to_list()
-    return {"labels": {**named, "internal": internal}, "words": list(words.places)}, label[order]
+    return {"labels": {**named, "internal": internal}, "words": [*places][1:]}, label[order]
 
 
 def _details(trace: Trace, order: Ints) -> tuple[list[dict[str, Any]], Ints]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
 from profkit import notebook
+from profkit.analysis.breakdown import CLASSES
 from profkit.analysis.summary import report
 from profkit.trace.load import load
 from profkit.trace.model import Run, RunInfo
@@ -55,3 +57,11 @@ def test_the_page_is_shown_in_a_frame_of_its_own(tmp_path: Path) -> None:
 def test_a_folder_is_shown_as_the_run_in_it(tmp_path: Path) -> None:
     trace = traces.written(tmp_path, [traces.step(1, 0, 100), traces.wait(0, 60)])
     assert notebook.summary(trace) == load(trace)._repr_html_()
+
+
+def test_a_class_has_the_pages_colour() -> None:
+    palette = (Path(__file__).parents[1] / "web" / "src" / "palette.ts").read_text()
+    tones = dict(
+        re.findall(r'(\w+): "(#[0-9a-f]{6})"', palette.partition("export const dark")[0].partition("tones: {")[2])
+    )
+    assert {name: tones[name] for name in CLASSES} == notebook.COLOURS

@@ -13,15 +13,15 @@ from profkit.trace.load import load, run_of
 from profkit.trace.model import Run, Trace
 from profkit.units import counted, duration, percent, ratio, size
 
-# The page's colours (web/src/palette.ts), on a light ground and a dark one alike.
+# The page's colours (web/src/palette.ts, light), which are dark enough for either ground.
 COLOURS = {
-    "compute": "#3f7fe0",
-    "communication": "#8a63d2",
-    "copy": "#2aa67a",
-    "data_wait": "#ef6c3b",
-    "runtime": "#b08a2e",
-    "host": "#6f8aa8",
-    "unattributed": "#9aa0a6",
+    "compute": "#0d6fcf",
+    "communication": "#79448b",
+    "copy": "#246358",
+    "data_wait": "#bf5217",
+    "runtime": "#614600",
+    "host": "#7e2d40",
+    "unattributed": "#737279",
 }
 LARGEST = 8  # operators
 HEIGHT_PX = 900
