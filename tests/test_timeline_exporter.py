@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from profkit.exporters import timeline
@@ -103,7 +103,6 @@ def test_memory_is_thinned_and_keeps_its_peak(tmp_path: Path) -> None:
     assert found.arrays["memory_allocated"].max() == 5_000
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 10_000), st.integers(0, 3_000), st.sampled_from("abc"), st.integers(100, 102)),
