@@ -41,7 +41,7 @@ POLICY = "default-src 'none'; script-src 'sha256-{digest}'; img-src data:; base-
 
 
 class HtmlExporter:
-    """Writes one file, `<run>.html`."""
+    """Writes the page as one file, `<run>.html`, which opens from disk."""
 
     def export(self, run: Run, report: Report, folder: Path) -> Sequence[Path]:
         """Write below `folder`. Raises OSError."""

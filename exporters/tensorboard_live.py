@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TensorBoardSink:
-    """Appends scalars to an event file while the training runs; each flush makes them visible to TensorBoard."""
+    """Appends curves, the verdict so far and the page to an event file while the training runs; a flush shows them."""
 
     def __init__(self) -> None:
         self._file: BinaryIO | None = None
