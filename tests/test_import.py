@@ -44,11 +44,11 @@ with profkit.profile("runs", quiet=True) as run:
 
 
 def test_importing_profkit_takes_less_than_40_ms() -> None:
-    """Of a processor, best of five: another process's load only ever adds."""
+    """Of a processor, best of fifteen: another process's load only ever adds."""
     code = "import time; t = time.process_time(); import profkit; print(time.process_time() - t)"
     times = [
         float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) * 1_000
-        for _ in range(5)
+        for _ in range(15)
     ]
     assert min(times) < LIMIT_MS
 
