@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
 from profkit.analysis.summary import report
@@ -175,9 +177,8 @@ def opened(visit: Visit, base: str, run: str) -> tuple[FrameLocator, Any]:
 
 
 def span_of_time(visit: Visit) -> tuple[float, float]:
-    """What part of the trace is seen, by the address, which follows within half a second."""
-    visit.page.wait_for_timeout(600)
-    found = dict(re.findall(r"p\.profkit\.(start|end)=(-?[\d.]+)", visit.page.url))
+    """What part of the trace is seen, by the address."""
+    found = dict(re.findall(r"p\.profkit\.(start|end)=(-?[\d.]+)", settled_url(visit)))
     return float(found["start"]), float(found["end"])
 
 
@@ -228,6 +229,48 @@ def test_a_link_brings_back_the_selected_span_and_its_links(visit: Visit, server
     visit.shoot("owlv2_h100-timeline-selected")
     visit.page.reload()
     tab.get_by_role("region", name="Selected span").get_by_text("cudaLaunchKernel").first.wait_for()
+
+
+@needs_corpus
+def test_the_totals_of_a_steps_time_are_those_of_the_trace(visit: Visit, server: Asked) -> None:
+    """Known from the tables: calls and self time of the largest within the time of one step."""
+    trace = load(CORPUS / RESNET_0).traces[0]
+    step = trace.spans.filter((pl.col("kind") == "step") & (pl.col("step") == 6)).row(0, named=True)
+    end = pl.col("start_ns") + pl.col("duration_ns")
+    step_end = step["start_ns"] + step["duration_ns"]
+    inside = trace.spans.filter((pl.col("start_ns") >= step["start_ns"]) & (end <= step_end))
+    largest = (
+        inside.filter(pl.col("kind") != "step")
+        .group_by(pl.col("name").cast(pl.String))
+        .agg(pl.len().alias("calls"), pl.sum("self_ns"))
+        .sort("self_ns", descending=True)
+        .row(0, named=True)
+    )
+    tab, _ = opened(visit, server.base, "resnet50_nw0")
+    field = tab.get_by_role("searchbox")
+    field.fill(f"^{step['name']}$")
+    field.press("Enter")
+    tab.get_by_role("button", name="Sum up its time").click()
+    row = tab.get_by_role("row").filter(has_text=largest["name"][:60]).first
+    row.wait_for()
+    assert f"{largest['calls']:,}" in row.inner_text()
+    assert duration(largest["self_ns"]) in row.inner_text()
+    assert f"p.profkit.range={step['start_ns'] - trace.info.start_ns}" in unquote(settled_url(visit))
+
+
+@needs_corpus
+def test_an_operators_row_filters_the_timeline(visit: Visit, server: Asked) -> None:
+    tab = visit.tab(server.base, run="resnet50_nw0", view="operators")
+    drawn(tab, "operators")
+    tab.get_by_role("row").filter(has_text="aten::convolution").first.get_by_role("button").first.click()
+    drawn(tab, "timeline")
+    assert "aten::convolution" in tab.get_by_role("searchbox").input_value()
+
+
+def settled_url(visit: Visit) -> str:
+    """The address, which follows the timeline within half a second."""
+    visit.page.wait_for_timeout(600)
+    return visit.page.url
 
 
 def test_the_back_button_moves_between_views(visit: Visit, server: Asked) -> None:
