@@ -23,9 +23,10 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p profkit
 	$(BIN)/mypy tests samples benchmarks docs/pictures.py
-	$(BIN)/coverage run -m pytest
+	$(BARE)/bin/python -m pytest -q -p no:cacheprovider > $(BARE)/tests.log 2>&1 & bare=$$!; \
+	$(BIN)/coverage run -m pytest --durations=20; main=$$?; \
+	wait $$bare || { cat $(BARE)/tests.log; exit 1; }; grep -v '^SKIPPED' $(BARE)/tests.log | tail -n 3; exit $$main
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
-	$(BARE)/bin/python -m pytest -q -p no:cacheprovider -n 2
 
 check: test
 
@@ -73,10 +74,11 @@ $(VENV)/wheel: $(VENV)/development $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	@touch $@ $(VENV)/demo
 
-# Reading, analysing and exporting need no framework: the tests that need none pass where none is installed.
+# Reading, analysing and exporting need no framework: the tests that need none pass where none is installed. They run
+# beside the first of the others, none of which measures time.
 $(BARE)/wheel: $(VENV)/wheel
 	@echo 'Installing profkit without any framework into $(BARE).'
 	test -x $(BARE)/bin/python || $(PYTHON) -m venv $(BARE)
 	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
-	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl 'pytest>=8.3' pytest-xdist 'hypothesis>=6.100'
+	$(BARE)/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl 'pytest>=8.3' 'hypothesis>=6.100'
 	@touch $@
