@@ -6,6 +6,11 @@ BIN    := $(VENV)/bin
 BARE   := $(VENV)-bare
 SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproject.toml
 
+# Tests that need a framework, those that measure time at the end; meanwhile those that need none run beside the first.
+TIMED   := test_one_clock.py test_page_in_browser.py test_planted_stalls.py
+NEEDY   := $(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py)
+WITH    := $(addprefix tests/,$(filter-out $(TIMED),$(NEEDY)) $(TIMED))
+WITHOUT := $(addprefix --ignore=tests/,$(NEEDY))
 PAGE    := src/profkit/tensorboard/static/index.js
 
 .PHONY: help demo test check bench ui ui-test ui-checks format clean
@@ -23,9 +28,13 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p profkit
 	$(BIN)/mypy tests samples benchmarks docs/pictures.py
-	$(BARE)/bin/python -m pytest -q -p no:cacheprovider > $(BARE)/tests.log 2>&1 & bare=$$!; \
-	$(BIN)/coverage run -m pytest --durations=20; main=$$?; \
-	wait $$bare || { cat $(BARE)/tests.log; exit 1; }; grep -v '^SKIPPED' $(BARE)/tests.log | tail -n 3; exit $$main
+	rm -f .coverage .coverage.*
+	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider) \
+	    > $(VENV)/without.log 2>&1 & without=$$!; \
+	$(BIN)/coverage run -p -m pytest --durations=20 $(WITH); with=$$?; \
+	wait $$without; without=$$?; grep -v '^SKIPPED' $(VENV)/without.log | tail -n 400; \
+	test $$with = 0 && test $$without = 0
+	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
 
 check: test
@@ -74,8 +83,7 @@ $(VENV)/wheel: $(VENV)/development $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps dist/*.whl
 	@touch $@ $(VENV)/demo
 
-# Reading, analysing and exporting need no framework: the tests that need none pass where none is installed. They run
-# beside the first of the others, none of which measures time.
+# Reading, analysing and exporting need no framework: the tests that need none pass where none is installed.
 $(BARE)/wheel: $(VENV)/wheel
 	@echo 'Installing profkit without any framework into $(BARE).'
 	test -x $(BARE)/bin/python || $(PYTHON) -m venv $(BARE)

@@ -354,6 +354,7 @@ def test_one_annotation_can_be_entered_within_itself(new_run: NewRun) -> None:
 
 def test_a_run_begins_with_what_it_is(new_run: NewRun, records_of: RecordsOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/some/where/train.py", "--secret"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # of a file, and not of a module after -m
     with new_run(hparams={"lr": 0.1, "layers": [1, 2], "name": None}, keep_capture=False) as run:
         pass
     start = records_of(run)[0]
