@@ -7,10 +7,11 @@ BARE   := $(VENV)-bare
 SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproject.toml
 
 # Tests that need a framework, those that measure time at the end; meanwhile those that need none run beside the first.
-TIMED   := test_one_clock.py test_page_in_browser.py test_planted_stalls.py
+TIMED   := test_import.py test_one_clock.py test_page_in_browser.py test_planted_stalls.py
 NEEDY   := $(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py)
 WITH    := $(addprefix tests/,$(filter-out $(TIMED),$(NEEDY)) $(TIMED))
-WITHOUT := $(addprefix --ignore=tests/,$(NEEDY))
+WITHOUT := $(addprefix --ignore=tests/,$(sort $(NEEDY) $(TIMED)))
+QUIET   := tests/test_import.py::test_importing_profkit_takes_less_than_40_ms
 PAGE    := src/profkit/tensorboard/static/index.js
 
 .PHONY: help demo test check bench ui ui-test ui-checks format clean
@@ -29,7 +30,7 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/mypy -p profkit
 	$(BIN)/mypy tests samples benchmarks docs/pictures.py
 	rm -f .coverage .coverage.*
-	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider) \
+	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider --deselect $(QUIET)) \
 	    > $(VENV)/without.log 2>&1 & without=$$!; \
 	$(BIN)/coverage run -p -m pytest --durations=20 $(WITH); with=$$?; \
 	wait $$without; without=$$?; grep -v '^SKIPPED' $(VENV)/without.log | tail -n 400; \
