@@ -6,11 +6,11 @@ BIN    := $(VENV)/bin
 BARE   := $(VENV)-bare
 SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproject.toml
 
-# Tests that need a framework, those that measure time at the end; meanwhile those that need none run beside the first.
-TIMED   := test_import.py test_one_clock.py test_page_in_browser.py test_planted_stalls.py
-NEEDY   := $(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py)
-WITH    := $(addprefix tests/,$(filter-out $(TIMED),$(NEEDY)) $(TIMED))
-WITHOUT := $(addprefix --ignore=tests/,$(sort $(NEEDY) $(TIMED)))
+# Tests that need a framework and those that need none run beside each other; those that measure time run alone.
+TIMED   := $(addprefix tests/,test_import.py test_one_clock.py test_page_in_browser.py test_planted_stalls.py)
+NEEDY   := $(addprefix tests/,$(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py))
+WITH    := $(filter-out $(TIMED),$(NEEDY))
+WITHOUT := $(addprefix --ignore=,$(sort $(NEEDY) $(TIMED)))
 QUIET   := tests/test_import.py::test_importing_profkit_takes_less_than_40_ms
 PAGE    := src/profkit/tensorboard/static/index.js
 
@@ -32,9 +32,10 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	rm -f .coverage .coverage.*
 	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider --deselect $(QUIET)) \
 	    > $(VENV)/without.log 2>&1 & without=$$!; \
-	$(BIN)/coverage run -p -m pytest --durations=20 $(WITH); with=$$?; \
+	$(BIN)/coverage run -p -m pytest $(WITH); with=$$?; \
 	wait $$without; without=$$?; grep -v '^SKIPPED' $(VENV)/without.log | tail -n 400; \
 	test $$with = 0 && test $$without = 0
+	$(BIN)/coverage run -p -m pytest --durations=20 $(TIMED)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
 
