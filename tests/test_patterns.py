@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,30 @@ def test_noise_has_no_period(seed: int) -> None:
     random = np.random.default_rng(seed)
     waits = (random.exponential, random.standard_gamma)[seed % 2](2.0, int(random.integers(8, 400))) * MS
     assert period(waits, np.arange(len(waits))) is None
+
+
+def wandering(random: np.random.Generator, steps: int) -> np.ndarray:
+    return np.abs(np.cumsum(random.normal(size=steps)))
+
+
+def changed_once(random: np.random.Generator, steps: int) -> np.ndarray:
+    return np.where(np.arange(steps) < steps * random.random(), 100.0, 3.0) * random.lognormal(0, 0.2, steps)
+
+
+def rare(random: np.random.Generator, steps: int) -> np.ndarray:
+    return np.where(random.random(steps) < 0.05, 200.0, 2.0) * random.lognormal(0, 0.2, steps)
+
+
+def smooth(random: np.random.Generator, steps: int) -> np.ndarray:
+    return np.convolve(random.exponential(1, steps), np.ones(9) / 9, "same")[:steps]
+
+
+@pytest.mark.parametrize("made", [wandering, changed_once, rare, smooth])
+def test_what_varies_without_a_period_has_none(made: Callable[[np.random.Generator, int], np.ndarray]) -> None:
+    for seed in range(500):
+        random = np.random.default_rng(seed)
+        steps = int(random.integers(8, 400))
+        assert period(made(random, steps) * MS, np.arange(steps)) is None, seed
 
 
 @pytest.mark.parametrize("waits", [[], [5.0], [3.0] * 50, [0.0] * 50, [0.0] * 49 + [900.0]])
