@@ -1,44 +1,79 @@
-"""PyTorch's DataLoader: what every batch took to come, and what it takes to begin a pass."""
+"""PyTorch's DataLoader: what every batch took to come, where that time went, and what it takes to begin a pass.
+
+The waits are clocked around the iterators' `__next__`. Where the installed DataLoader is one whose inside is known
+(profkit.hooks.dataloader_seams), each batch is followed from its sampler to the training loop besides:
+
+    sampler ─ order ─▶ worker: fetch (dataloader_fetchers) ─▶ queue (dataloader_parcels) ─▶ pin thread ─▶ loop
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns as now
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, _utils, dataloader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from profkit.loader import opened, usable_cpus
 from profkit.recorder import Recorder
 from profkit.records import LoaderOpened
+from profkit.records import Samples as SamplesRecord
+
+from . import dataloader_parcels, dataloader_seams
+from .dataloader_fetchers import ProcessIO, Samples, Schedstat, TimedFetcher, integer
+from .dataloader_pinning import Threads
+from .dataloader_progress import Progress
+from .dataloader_transforms import TransformClocks
+from .dataloader_workers import DETAILED_FETCHES, Assignment, WorkerStart
 
 Method = Callable[..., Any]
 
-NOT_COUNTED = nullcontext()
+BUDGET_NS, BUDGET_SHARE = 100_000, 0.01  # what following a batch may take: the larger of the two
+JUDGED_BATCHES = 64
+ALL_BATCHES, THINNED = 20_000, 17  # of each loader: so many are recorded, and then every so many; a prime, so that
+# workers, which take turns, are all met
 
 
 class DataLoaderHook:
-    """Times `next` and `iter` of every DataLoader; changes no batch, order, type or random number.
+    """Follows the batches of every DataLoader; changes no batch, order, type or random number.
 
-    Iterators of other libraries that derive from PyTorch's, such as torchdata's, are timed too.
+    Iterators of other libraries that derive from PyTorch's are timed, and torchdata's are followed too.
     """
 
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
-        self._numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()  # iterator -> its loader's number
+        self._progress: WeakKeyDictionary[Any, Progress] = WeakKeyDictionary()  # by iterator
+        self._loops: dict[int, int] = {}  # loader -> passes over it that were begun
+        self._looks_inside = False
+        self._batches: dict[int, int] = {}  # loader -> batches seen
+        self._asking_ns = self._judged_from = 0
+        self._own: list[int] = []  # nanoseconds for each batch since this was last judged
 
     def start(self, recorder: Recorder) -> None:
-        """Replace the two methods; leaves a note instead where the classes do not look as expected."""
+        """Replace the methods; leaves a note instead where the classes do not look as expected."""
         self._recorder = recorder
         if not _looks_as_expected():
             recorder.note("this version of PyTorch's DataLoader is not known: its waits are not recorded")
             return
+        self._offset_ns = recorder.clock() - now()
+        self._schedstat, self._process_io = Schedstat(), ProcessIO()
         self._replace(_BaseDataLoaderIter, "__next__", self._timed_next)
         self._replace(DataLoader, "__iter__", self._timed_iter)
+        unknown = dataloader_seams.unknown()
+        if unknown:
+            recorder.note(
+                "the inside of this version of PyTorch's DataLoader is not known, so its waits are recorded and not "
+                f"what they waited for: {', '.join(unknown[:3])}"
+            )
+            return
+        self._look_inside()
 
     def boundary(self, number: int) -> None:
         """Waits know nothing of steps."""
@@ -54,42 +89,184 @@ class DataLoaderHook:
         """Waits are recorded all the time."""
 
     def stop(self) -> None:
-        """Put the original methods back."""
+        """Put the original methods back. Fetchers keep their clocks and stop reading them: iterators may live on."""
+        self._looks_inside = False
         while self._undo:
             self._undo.pop()()
 
-    def _replace(self, owner: type, name: str, timed: Callable[[Method], Method]) -> None:
+    # --- what is replaced: the user's code is called once in each, and outside every `try`
+
+    def _replace(self, owner: Any, name: str, replacement: Callable[[Method], Method]) -> None:
         original = vars(owner)[name]
-        setattr(owner, name, timed(original))
+        replaced = replacement(original)
+        functools.update_wrapper(replaced, original)
+        setattr(owner, name, replaced)
         self._undo.append(lambda: setattr(owner, name, original))
 
+    def _look_inside(self) -> None:
+        self._looks_inside = True
+        self._threads = Threads(self._recorder.failed)
+        self._replace(_utils.pin_memory, "_pin_memory_loop", self._threads.timed)
+        self._replace(_BaseDataLoaderIter, "_next_index", self._timed_next_index)
+        self._replace(dataloader._SingleProcessDataLoaderIter, "__init__", self._started_alone)
+        self._follow(dataloader._MultiProcessingDataLoaderIter)
+        stateful = dataloader_seams.stateful_module()
+        if stateful is not None:
+            self._replace(stateful._StatefulSingleProcessDataLoaderIter, "__init__", self._started_alone)
+            self._follow(stateful._StatefulMultiProcessingDataLoaderIter)
+
+    def _follow(self, iterators: type) -> None:
+        self._replace(iterators, "__init__", self._started_with_workers)
+        for name, replacement in (
+            ("_reset", self._noted_reset),
+            ("_try_put_index", self._noted_order),
+            ("_try_get_data", self._noted_arrival),
+        ):
+            if name in vars(iterators):
+                self._replace(iterators, name, replacement)
+
     def _timed_next(self, original: Method) -> Method:
-        @functools.wraps(original)
+        recorder = self._recorder
+
         def __next__(iterator: Any) -> Any:
-            with self._recorder.guard(self._wait, iterator) or NOT_COUNTED:
-                return original(iterator)
+            progress = recorder.guard(self._asked, iterator)
+            if progress is None:
+                with recorder.wait(0, first=False):
+                    return original(iterator)
+            # torch counts anew with each pass, also where the workers stay.
+            with recorder.timed(progress.first(iterator._num_yielded == 0)):
+                batch = original(iterator)
+            recorder.guard(self._came, iterator, progress)
+            return batch
 
         return __next__
 
     def _timed_iter(self, original: Method) -> Method:
-        @functools.wraps(original)
+        recorder = self._recorder
+
         def __iter__(loader: Any) -> Any:
-            number = self._recorder.guard(self._recorder.loader_number, loader) or 0
-            with self._recorder.timed(lambda start, took: opened(loader, number, start, took)):
+            number = recorder.guard(recorder.loader_number, loader) or 0
+            with recorder.timed(lambda start, took: opened(loader, number, start, took)):
                 iterator = original(loader)
-            self._recorder.guard(self._numbers.__setitem__, iterator, number)
+            recorder.guard(self._opened, iterator, number)
             return iterator
 
         return __iter__
 
-    def _wait(self, iterator: Any) -> AbstractContextManager[None]:
-        number = self._numbers.get(iterator)
-        if number is None and self._recorder.counts_waits():
-            number = self._numbers[iterator] = self._adopted(iterator)
-        # torch counts anew with each pass, also where the workers stay.
-        return self._recorder.wait(number or 0, first=iterator._num_yielded == 0)
+    def _timed_next_index(self, original: Method) -> Method:
+        guard = self._recorder.guard
 
-    def _adopted(self, iterator: Any) -> int:
+        def _next_index(iterator: Any) -> Any:
+            begun = guard(now)
+            index = original(iterator)
+            guard(self._sampled, iterator, begun)
+            return index
+
+        return _next_index
+
+    def _started_alone(self, original: Method) -> Method:
+        guard = self._recorder.guard
+
+        def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+            guard(self._begin, iterator, loader)
+            original(iterator, loader, *args, **kwargs)
+            guard(self._clock_fetcher, iterator)
+
+        return __init__
+
+    def _started_with_workers(self, original: Method) -> Method:
+        guard = self._recorder.guard
+
+        def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
+            original(iterator, guard(self._begin_with_workers, iterator, loader) or loader, *args, **kwargs)
+
+        return __init__
+
+    def _noted_reset(self, original: Method) -> Method:
+        guard = self._recorder.guard
+
+        def _reset(iterator: Any, loader: Any, first_iter: bool = False, *args: Any, **kwargs: Any) -> Any:
+            if not first_iter:
+                guard(self._begin_again, iterator)
+            result = original(iterator, loader, first_iter, *args, **kwargs)
+            guard(self._forget_received, iterator)
+            return result
+
+        return _reset
+
+    def _noted_order(self, original: Method) -> Method:
+        guard = self._recorder.guard
+
+        def _try_put_index(iterator: Any) -> Any:
+            before = guard(_orders, iterator)
+            result = original(iterator)
+            guard(self._ordered, iterator, before)
+            return result
+
+        return _try_put_index
+
+    def _noted_arrival(self, original: Method) -> Method:
+        guard = self._recorder.guard
+
+        def _try_get_data(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+            guard(dataloader_parcels.take)  # whatever this thread has unpickled before
+            result = original(iterator, *args, **kwargs)
+            guard(self._arrived, iterator, result)
+            return result
+
+        return _try_get_data
+
+    # --- what is known of iterators
+
+    def _begin(self, iterator: Any, loader: Any) -> Progress | None:
+        """A new iterator; None where nobody looks inside it."""
+        recorder = self._recorder
+        if not self._looks_inside or not recorder.in_training_thread():
+            return None
+        number = recorder.loader_number(loader)
+        progress = Progress(number, self._next_loop(number), self._schedstat)
+        self._progress[iterator] = progress
+        return progress
+
+    def _begin_with_workers(self, iterator: Any, loader: Any) -> Any:
+        """What the iterator sees instead of the loader."""
+        progress = self._begin(iterator, loader)
+        if progress is None:
+            return loader
+        capture: Path = self._recorder.capture
+        assignment = Assignment(
+            capture=str(capture),
+            stem=f"{socket.gethostname()}-{self._recorder.rank}",
+            done=str(capture.parent / "finalised.json"),
+            loader=progress.loader,
+            loop=progress.loop,
+            asked=now(),
+            offset_ns=self._offset_ns,
+        )
+        return _LoaderView(loader, WorkerStart(loader.worker_init_fn, assignment))
+
+    def _begin_again(self, iterator: Any) -> None:
+        progress = self._progress.get(iterator)
+        if progress is not None:
+            progress.begin_loop(self._next_loop(progress.loader))
+            progress.dispatched.clear()
+
+    def _forget_received(self, iterator: Any) -> None:
+        """What was left of the pass before came in while the workers got ready for this one."""
+        progress = self._progress.get(iterator)
+        if progress is not None:
+            progress.received.clear()
+
+    def _next_loop(self, number: int) -> int:
+        loop = self._loops.get(number, 0)
+        self._loops[number] = loop + 1
+        return loop
+
+    def _opened(self, iterator: Any, number: int) -> None:
+        if iterator not in self._progress and self._recorder.in_training_thread():
+            self._progress[iterator] = Progress(number, self._next_loop(number), self._schedstat)
+
+    def _adopted(self, iterator: Any) -> Progress:
         """An iterator made before the run, or by an `__iter__` that is not PyTorch's."""
         recorder = self._recorder
         number = recorder.loader_number(iterator)
@@ -99,13 +276,144 @@ class DataLoaderHook:
             "cpus": usable_cpus(),
         }
         recorder.append(LoaderOpened(number, type(iterator).__name__, recorder.clock(), 0, settings))
-        return number
+        return Progress(number, self._next_loop(number), self._schedstat)
+
+    def _clock_fetcher(self, iterator: Any) -> None:
+        """There are no workers: the training process makes the batches itself."""
+        progress = self._progress.get(iterator)
+        if progress is None:
+            return
+        progress.pinned_here = bool(iterator._pin_memory)
+        transforms = TransformClocks(iterator._dataset)
+        self._undo.append(transforms.remove)
+
+        def clocked(batch: Any, fetch: tuple[Any, ...], samples: Samples) -> Any:
+            if self._looks_inside:
+                progress.fetched = fetch
+                self._append_samples(progress, fetch, samples, transforms)
+            return batch
+
+        failed = self._recorder.failed
+        TimedFetcher(iterator._dataset_fetcher, -1, self._schedstat, self._process_io, clocked, failed)
+
+    def _append_samples(
+        self, progress: Progress, fetch: tuple[Any, ...], samples: Samples, transforms: TransformClocks
+    ) -> None:
+        if self._batches.get(progress.loader, 0) >= DETAILED_FETCHES or not self._recorder.in_training_thread():
+            return
+        took = transforms.take()
+        if samples.durations or took:
+            indices = [integer(index) for index in samples.indices]
+            start_ns = fetch[1] + self._offset_ns
+            self._recorder.defer(SamplesRecord(progress.loader, -1, 0, start_ns, indices, samples.durations, took))
+
+    # --- what happens to batches
+
+    def _asked(self, iterator: Any) -> Progress | None:
+        recorder = self._recorder
+        if not recorder.counts_waits():
+            return None
+        progress = self._progress.get(iterator)
+        if progress is None:
+            progress = self._progress[iterator] = self._adopted(iterator)
+        if self._looks_inside:
+            begun = now()
+            if iterator._num_workers:
+                progress.ready = _queued(iterator) + len(progress.received)
+                progress.outstanding = len(iterator._task_info)
+            progress.asked()
+            self._asking_ns = now() - begun
+        return progress
+
+    def _came(self, iterator: Any, progress: Progress) -> None:
+        if not self._looks_inside or progress.wait is None:
+            return
+        begun = now()
+        progress.index = _delivered(iterator, progress)
+        batch = progress.came(progress.index, self._offset_ns)
+        seen = self._batches[progress.loader] = self._batches.get(progress.loader, 0) + 1
+        if batch is not None and (seen <= ALL_BATCHES or seen % THINNED == 0 or self._recorder.annotators):
+            self._recorder.defer(batch)
+        ended = now()
+        own_ns = self._asking_ns + ended - begun
+        self._recorder.own_ns += own_ns
+        self._own.append(own_ns)
+        if len(self._own) == JUDGED_BATCHES:
+            self._judge_own_cost(ended)
+
+    def _judge_own_cost(self, ended: int) -> None:
+        """Give up what costs too much; the waits are recorded all the same."""
+        own_ns, self._own = median(self._own), []
+        interval_ns, self._judged_from = (ended - self._judged_from) / JUDGED_BATCHES, ended
+        if own_ns > max(BUDGET_NS, BUDGET_SHARE * interval_ns):
+            self._looks_inside = False
+            self._recorder.note(
+                f"looking into the loader took {own_ns / 1e3:.0f} µs a batch, more than it may: "
+                "it was given up, and from then on only the waits are recorded"
+            )
+
+    def _sampled(self, iterator: Any, begun: int | None) -> None:
+        progress = self._progress.get(iterator)
+        if progress is not None and begun:
+            progress.sampler += now() - begun
+
+    def _ordered(self, iterator: Any, before: int | None) -> None:
+        progress = self._progress.get(iterator)
+        if progress is not None and before is not None and iterator._send_idx > before:
+            progress.order(before)
+
+    def _arrived(self, iterator: Any, result: Any) -> None:
+        progress = self._progress.get(iterator)
+        if progress is None or not self._looks_inside or not result[0]:
+            return
+        index = result[1][0]
+        if not isinstance(index, int):  # a worker that is ready for its next pass
+            return
+        came_with, pinned = dataloader_parcels.take(), None
+        if iterator._pin_memory:
+            thread = self._threads.of(iterator._data_queue)
+            went_through = thread.take(index) if thread is not None else None
+            if went_through is not None:
+                came_with, pinned = went_through.opened, (went_through.start, went_through.end)
+        progress.receive(index, came_with, pinned)
+
+
+class _LoaderView:
+    """What an iterator sees instead of its loader: the same, with another `worker_init_fn`."""
+
+    def __init__(self, loader: Any, worker_init_fn: Any) -> None:
+        self.__dict__.update(_loader=loader, worker_init_fn=worker_init_fn)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._loader, name, value)
 
 
 def _looks_as_expected() -> bool:
-    """Whether the methods to replace are there, take only their object, and count as `_wait` needs it."""
+    """Whether the methods to replace are there, take only their object, and count as the waits need it."""
     methods = [vars(_BaseDataLoaderIter).get("__next__"), vars(DataLoader).get("__iter__")]
     return (
         all(method is not None and list(inspect.signature(method).parameters) == ["self"] for method in methods)
         and "_num_yielded" in _BaseDataLoaderIter.__init__.__code__.co_names
     )
+
+
+def _queued(iterator: Any) -> int:
+    """Batches in the queue; −1 where the system cannot count them."""
+    try:
+        return int(iterator._data_queue.qsize())
+    except NotImplementedError:
+        return -1
+
+
+def _orders(iterator: Any) -> int:
+    return int(iterator._send_idx)
+
+
+def _delivered(iterator: Any, progress: Progress) -> int:
+    """The index of the batch the loop has just got, as the iterator counts."""
+    if not iterator._num_workers:
+        return progress.index + 1
+    return int(iterator._rcvd_idx) - 1 if iterator._in_order else progress.last_received

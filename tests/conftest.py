@@ -114,7 +114,7 @@ def only_records() -> Callable[[Path], list[Record]]:
 
 def read_records(run_folder: Path) -> list[Record]:
     captures = (run_folder / "plugins" / "profkit" / "capture").glob("*.pkrec")
-    [main] = [path for path in captures if not path.stem.endswith("-sidecar")]
+    [main] = [path for path in captures if not path.stem.endswith(("-sidecar", "-worker"))]
     return [record for record, _ in frames(main.read_bytes())]
 
 

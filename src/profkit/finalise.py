@@ -194,16 +194,21 @@ def _is_converted(trace_folder: Path, files: Sequence[Window]) -> bool:
 
 
 def _write_tables(folder: Path, capture: Capture, info: RunInfo) -> Run:
-    from profkit.capture import counters_table, steps_table
+    from profkit.capture import batches_table, counters_table, samples_table, steps_table
     from profkit.trace.model import Run
     from profkit.trace.store import read_trace, write_json, write_table
 
-    steps, counters = steps_table(capture), counters_table(capture)
-    write_table(steps, folder / "steps" / f"rank={info.rank}.parquet")
-    write_table(counters, folder / "counters" / f"rank={info.rank}.parquet")
+    tables = {
+        "steps": steps_table(capture),
+        "counters": counters_table(capture),
+        "batches": batches_table(capture),
+        "samples": samples_table(capture),
+    }
+    for name, table in tables.items():
+        write_table(table, folder / name / f"rank={info.rank}.parquet")
     write_json(info, folder / "run.json")
     traces = tuple(partial(read_trace, where) for where in _trace_folders(folder))
-    return Run(info, steps, counters, folder=folder.parents[1], open_traces=traces)
+    return Run(info, **tables, folder=folder.parents[1], open_traces=traces)
 
 
 def _summarise_and_export(folder: Path, run: Run) -> list[str]:

@@ -130,7 +130,95 @@ class Pipeline(msgspec.Struct, array_like=True, tag=10, frozen=True):
     stages: list[Stage]
 
 
-Record = Start | Framework | Step | Wait | LoaderOpened | WindowOpened | Window | Note | End | Sample | Pipeline
+class Fetch(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """What travels with a batch from its worker: moments of the monotonic clock, the rest durations and counts."""
+
+    worker: int  # -1: the training process itself
+    start: int
+    collate_start: int
+    collate_end: int
+    end: int
+    cpu: int
+    run_queue: int
+    read_chars: int
+    read_bytes: int
+    slowest: int
+    slowest_index: int | None
+    worker_cpu: int
+
+
+class Batch(msgspec.Struct, array_like=True, tag=11, gc=False, frozen=True):
+    """How one batch came. Its moments are nanoseconds since `asked_ns`, which is Unix time; 0 where unknown."""
+
+    loader: int
+    loop: int
+    index: int
+    asked_ns: int
+    came: int
+    ready: int  # -1 where the system cannot count
+    outstanding: int
+    sampler: int  # duration
+    dispatched: int
+    received: int
+    pinned: tuple[int, int] | None  # begin, end
+    unpickled: tuple[int, int, int, int] | None  # pickling's begin and end, unpickling's begin and end
+    fetch: Fetch | None
+    consumer_cpu: int  # durations, of the training thread since the batch before
+    consumer_run_queue: int
+    process_cpu: int
+
+
+class WorkerStarted(msgspec.Struct, array_like=True, tag=12, frozen=True):
+    """First record of a loader's worker: when its pass was begun, and what its start took, in nanoseconds."""
+
+    loader: int
+    loop: int
+    worker: int
+    pid: int
+    asked_ns: int
+    process: int
+    init: int
+    dataset: int
+
+
+class Samples(msgspec.Struct, array_like=True, tag=13, gc=False, frozen=True):
+    """What the samples of one fetch took, in order, and the known transforms they went through."""
+
+    loader: int
+    worker: int
+    pid: int
+    fetch_start_ns: int
+    indices: list[int | None]
+    durations: list[int]
+    transforms: dict[str, tuple[int, int]]  # name -> calls, nanoseconds
+
+
+class Flaw(msgspec.Struct, array_like=True, tag=14, frozen=True):
+    """What the definition of a loader's pipeline shows before it runs: a cause, the stage, and a detail."""
+
+    loader: int
+    cause: str
+    stage: str
+    detail: str
+
+
+Record = (
+    Start
+    | Framework
+    | Step
+    | Wait
+    | LoaderOpened
+    | WindowOpened
+    | Window
+    | Note
+    | End
+    | Sample
+    | Pipeline
+    | Batch
+    | WorkerStarted
+    | Samples
+    | Flaw
+)
 
 _decoder = msgspec.msgpack.Decoder(Record)
 

@@ -131,6 +131,104 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     confidence: str  # high · medium · low
 
 
+class LoadingStage(msgspec.Struct, frozen=True, kw_only=True):
+    """One stage of a batch's way to the training loop: its mean time, and the part of the mean wait it explains."""
+
+    name: str  # sampler · backlog · item · collate · feeder · pickle · pipe · unpickle · pin · hold · other
+    mean_ns: float | None  # of a batch, overlapped or not; null for what is only a remainder
+    wait_ns: float  # these add up to the mean wait
+
+
+class Fetch(msgspec.Struct, frozen=True, kw_only=True):
+    """What making a batch takes its worker, per batch. CPU, run queue and blocked add up to the mean."""
+
+    mean_ns: float
+    p50_ns: float
+    p95_ns: float
+    max_ns: float
+    cpu_ns: float | None = None  # null where the system does not say
+    run_queue_ns: float | None = None
+    blocked_ns: float | None = None
+    read_chars: float | None = None  # bytes by system calls
+    read_bytes: float | None = None  # bytes from storage
+
+
+class WorkerLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker over the judged batches. `worker` is null for the training process itself."""
+
+    worker: int | None
+    pid: int | None
+    batches: int
+    busy_share: float  # of the time, it was fetching
+    fetch_ns: float  # mean
+
+
+class LoaderStartup(msgspec.Struct, frozen=True, kw_only=True):
+    """What beginning a pass takes, as means over the passes, in nanoseconds."""
+
+    passes: int
+    first_wait_ns: float  # until the first batch came, the making of the iterator included
+    process_ns: float = 0.0
+    init_ns: float = 0.0
+    dataset_ns: float = 0.0
+    first_fetch_ns: float = 0.0  # of the first batch
+    started_workers: int = 0  # over all passes
+
+
+class SlowSample(msgspec.Struct, frozen=True, kw_only=True):
+    """A sample that took long. `index` is null where it has no number in its dataset."""
+
+    index: int | None
+    duration_ns: int
+    worker: int | None
+    batch: int | None
+    step: int | None
+
+
+class TransformTime(msgspec.Struct, frozen=True, kw_only=True):
+    """One transform of the dataset's pipeline."""
+
+    name: str
+    calls: int
+    mean_ns: float
+    share: float  # of the time of all transforms
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """What the simulator says of other settings. `kind`: workers · prefetch · batch · without."""
+
+    kind: str
+    settings: dict[str, int | float | str]  # what differs from the run
+    step_ns: float
+    wait_ns: float
+    speedup: float  # against the run as it is
+    confidence: str = "medium"  # high · medium · low
+
+
+class Loading(msgspec.Struct, frozen=True, kw_only=True):
+    """The inside of the training loop's loader, over the judged batches: steady, outside windows where there are any.
+
+    Null in a report where nobody looked inside the loader.
+    """
+
+    loader: str
+    settings: dict[str, str | int | float | bool | None]
+    batches: int
+    num_workers: int
+    wait_ns: float  # mean per batch
+    interval_ns: float  # mean time from batch to batch
+    stages: list[LoadingStage]
+    fetch: Fetch | None
+    utilisation: float | None  # of the workers: fetching over elapsed; null without workers
+    queue_depth: list[int] = []  # [i]: requests that found i batches ready
+    workers: list[WorkerLoad] = []
+    startup: LoaderStartup | None = None
+    slowest_samples: list[SlowSample] = []
+    median_sample_ns: float | None = None
+    transforms: list[TransformTime] = []
+    predictions: list[Prediction] = []
+
+
 class Overhead(msgspec.Struct, frozen=True, kw_only=True):
     """What profkit cost. Outside: its own clocked time per step. Inside: the median step against those outside."""
 
@@ -169,6 +267,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     stall_share: float | None
     wait: Wait | None
     wait_histogram: Histogram | None = None
+    loading: Loading | None = None  # null where nobody looked inside the loader
     breakdown_ns: dict[str, float]
     breakdown_steps: int
     phases_ns: dict[str, float] = {}  # phase -> mean time of a step it covers on the host; overlaps the breakdown

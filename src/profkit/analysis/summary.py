@@ -11,6 +11,7 @@ from profkit.analysis.breakdown import CLASSES, Breakdown, breakdown
 from profkit.analysis.columns import Columns
 from profkit.analysis.findings import findings, headline
 from profkit.analysis.loaders import loaders_of
+from profkit.analysis.loading import loading
 from profkit.analysis.memory import memory
 from profkit.analysis.opclasses import operator_classes, unclassified
 from profkit.analysis.operators import Operators, kernels, operators
@@ -44,6 +45,7 @@ def report(run: Run) -> Report:
     steps = run.steps.height or sum(len(part.number) for part in parts if not part.whole_trace)
     judged = len(sample.duration_ns) if sample else 0
     loaders = run.info.loaders or loaders_of(traces)
+    inside = loading(run)
     found = findings(step, waited, stall_share, loaders, judged, restarts(run.steps))
     found_operators = operators(traces[0], columns[0]) if traces else Operators([], [], [])
     classes = operator_classes(traces[0], columns[0]) if traces else []
@@ -62,6 +64,7 @@ def report(run: Run) -> Report:
         stall_share=stall_share,
         wait=waited,
         wait_histogram=histogram(sample.wait_ns) if sample and waited else None,
+        loading=inside,
         breakdown_ns=_mean_breakdown(parts),
         breakdown_steps=sum(len(part.number) for part in parts),
         phases_ns=_mean_phases(parts),

@@ -16,7 +16,7 @@ from profkit.trace.assemble import assemble
 from profkit.trace.batch import ReadContext
 from profkit.trace.merge import merged
 from profkit.trace.model import Run, RunInfo, Trace
-from profkit.trace.schema import COUNTERS, STEPS, empty
+from profkit.trace.schema import BATCHES, COUNTERS, SAMPLES, STEPS, empty
 
 PROFKIT_FOLDER = Path("plugins", "profkit")
 
@@ -95,12 +95,14 @@ def _load_folder(folder: Path) -> Run:
         _read_table(profkit_folder / "counters", info.rank, COUNTERS),
         folder=run_folder,
         open_traces=_traces_in(profkit_folder),
+        batches=_read_table(profkit_folder / "batches", info.rank, BATCHES),
+        samples=_read_table(profkit_folder / "samples", info.rank, SAMPLES),
     )
 
 
 def _from_capture(run_folder: Path, info: RunInfo | None = None) -> Run:
     """A run without tables, as one that goes on: what its capture files hold, and the windows that became traces."""
-    from profkit.capture import counters_table, read_capture, run_info, steps_table
+    from profkit.capture import batches_table, counters_table, read_capture, run_info, samples_table, steps_table
 
     profkit_folder = run_folder / PROFKIT_FOLDER
     capture = read_capture(profkit_folder / "capture")
@@ -110,6 +112,8 @@ def _from_capture(run_folder: Path, info: RunInfo | None = None) -> Run:
         counters_table(capture),
         folder=run_folder,
         open_traces=_traces_in(profkit_folder),
+        batches=batches_table(capture),
+        samples=samples_table(capture),
     )
 
 

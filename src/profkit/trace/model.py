@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import polars as pl
 
-from profkit.trace.schema import FORMAT_VERSION
+from profkit.trace.schema import BATCHES, FORMAT_VERSION, SAMPLES, empty
 
 if TYPE_CHECKING:
     from profkit.notebook import Shown
@@ -87,12 +87,46 @@ class PipelineStage(msgspec.Struct, frozen=True, kw_only=True):
     tuned: bool = False  # whether the framework sets the parallelism itself
 
 
+class PipelineFlaw(msgspec.Struct, frozen=True):
+    """What the definition of an input pipeline shows before it runs: one of `profkit.analysis.causes`, and where."""
+
+    cause: str
+    stage: str
+    detail: str = ""
+
+
+class LoaderWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process of a loader, and what its start took from the moment its pass was begun."""
+
+    worker: int
+    pid: int
+    loop: int  # the pass it was started for
+    asked_ns: int  # Unix time: the pass was begun
+    process_ns: int  # until the process ran the loader's code: forking or spawning, imports, receiving the dataset
+    init_ns: int  # worker_init_fn
+    dataset_ns: int  # making the fetcher; of an iterable dataset that calls iter()
+
+
+class Transform(msgspec.Struct, frozen=True):
+    """One transform of a dataset's pipeline, as far as its calls were seen."""
+
+    name: str
+    calls: int
+    total_ns: int
+
+
 class Loader(msgspec.Struct, frozen=True):
-    """A loader the run iterated over, with what advice needs to know of it. `stages`: from its end to its sources."""
+    """A loader the run iterated over, with what advice needs to know of it.
+
+    `stages`: of a tf.data pipeline, from its end to its sources; `flaws`: what its definition alone shows.
+    """
 
     name: str
     settings: dict[str, str | int | float | bool | None] = {}
     stages: list[PipelineStage] = []
+    flaws: list[PipelineFlaw] = []
+    workers: list[LoaderWorker] = []
+    transforms: list[Transform] = []
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +167,8 @@ class Run:
     counters: pl.DataFrame
     folder: Path | None = None
     open_traces: Sequence[Callable[[], Trace]] = field(default=(), repr=False)
+    batches: pl.DataFrame = field(default_factory=partial(empty, BATCHES), repr=False)
+    samples: pl.DataFrame = field(default_factory=partial(empty, SAMPLES), repr=False)
 
     @cached_property
     def traces(self) -> tuple[Trace, ...]:

@@ -86,6 +86,54 @@ COUNTERS: dict[str, pl.DataType | type[pl.DataType]] = {
     "value": pl.Float64,
 }
 
+# Every batch the training loop got, with the way it came; docs/definitions.md draws it. What the loader's own
+# processes did is null where nobody looked inside it; `_ns` that are moments are Unix time.
+BATCHES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "loader": pl.Int32,  # its number in the run
+    "loop": pl.Int32,  # the pass over it, from 0
+    "index": pl.Int32,  # of the batch in its pass, as the loader counts
+    "asked_ns": pl.Int64,
+    "came_ns": pl.Int64,
+    "first": pl.Boolean,  # the first that came in its pass
+    "step": pl.Int32,  # that consumed it
+    "worker": pl.Int32,  # null: the training process itself
+    "ready": pl.Int32,  # batches that were ready when this one was asked for
+    "outstanding": pl.Int32,  # batches ordered from workers by then, this one included
+    "sampler_ns": pl.Int64,  # taking indices from the sampler, within the wait
+    "dispatched_ns": pl.Int64,  # its indices were given to the worker
+    "fetch_start_ns": pl.Int64,
+    "fetch_end_ns": pl.Int64,
+    "item_ns": pl.Int64,  # of the fetch: getting the samples from the dataset
+    "collate_ns": pl.Int64,  # of the fetch: making one batch of them
+    "cpu_ns": pl.Int64,  # of the fetch: its thread ran on a core
+    "run_queue_ns": pl.Int64,  # of the fetch: its thread could have run, and no core was free
+    "read_chars": pl.Int64,  # bytes the process read by system calls during the fetch
+    "read_bytes": pl.Int64,  # bytes of these that storage had to deliver
+    "slowest_ns": pl.Int64,  # the slowest sample of the batch, and its index in the dataset
+    "slowest_index": pl.Int64,
+    "pickle_start_ns": pl.Int64,  # in the worker's feeder thread
+    "pickle_end_ns": pl.Int64,
+    "unpickle_start_ns": pl.Int64,  # in the training process, in its pin thread where there is one
+    "unpickle_end_ns": pl.Int64,
+    "pin_start_ns": pl.Int64,
+    "pin_end_ns": pl.Int64,
+    "received_ns": pl.Int64,  # the training loop took it from the queue; it may be held until its turn
+    "consumer_cpu_ns": pl.Int64,  # the training thread between the batch before and this request: on a core
+    "consumer_run_queue_ns": pl.Int64,  # the same: waiting for a core
+    "worker_cpu_ns": pl.Int64,  # CPU time of the whole worker process until the fetch began
+    "process_cpu_ns": pl.Int64,  # CPU time of the training process until the batch was asked for
+}
+
+# Single samples, where the dataset hands them out one by one: the first fetches of every worker, then the slow ones.
+SAMPLES: dict[str, pl.DataType | type[pl.DataType]] = {
+    "loader": pl.Int32,
+    "worker": pl.Int32,
+    "pid": pl.Int64,
+    "fetch_start_ns": pl.Int64,  # of the batch, as in BATCHES
+    "index": pl.Int64,  # in the dataset; of an iterable one, the count of samples; null if it is no integer
+    "duration_ns": pl.Int64,
+}
+
 SPAN_KINDS = (
     *("step", "op", "kernel", "memcpy", "memset", "collective", "runtime", "python", "module"),
     *("data_wait", "data_work", "annotation", "compile", "gc", "sync"),
