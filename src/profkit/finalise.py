@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,8 +194,9 @@ def _is_converted(trace_folder: Path, files: Sequence[Window]) -> bool:
 
 def _write_tables(folder: Path, capture: Capture, info: RunInfo) -> Run:
     from profkit.capture import batches_table, counters_table, samples_table, steps_table
+    from profkit.trace.load import traces_in
     from profkit.trace.model import Run
-    from profkit.trace.store import read_trace, write_json, write_table
+    from profkit.trace.store import write_json, write_table
 
     tables = {
         "steps": steps_table(capture),
@@ -207,7 +207,7 @@ def _write_tables(folder: Path, capture: Capture, info: RunInfo) -> Run:
     for name, table in tables.items():
         write_table(table, folder / name / f"rank={info.rank}.parquet")
     write_json(info, folder / "run.json")
-    traces = tuple(partial(read_trace, where) for where in _trace_folders(folder))
+    traces = traces_in(folder, info, tables["batches"])
     return Run(info, **tables, folder=folder.parents[1], open_traces=traces)
 
 

@@ -9,13 +9,16 @@ import numpy as np
 import polars as pl
 
 from profkit.analysis.breakdown import steps
-from profkit.analysis.columns import Columns
+from profkit.analysis.columns import Columns, Ints
 from profkit.analysis.loaders import loaders_of
+from profkit.analysis.loading import main_loader, stage_waits
 from profkit.analysis.report import Report
 from profkit.trace.model import Loader, Run, Trace
 
 STEP_POINTS = 2_000
 CURVE_POINTS = 300
+BATCH_POINTS = 500
+LAST_BATCHES = 200  # every one of them
 LARGEST = 10  # operators and kernels
 
 
@@ -38,6 +41,20 @@ class Curve(msgspec.Struct, frozen=True):
     unit: str
     time_ns: list[int]  # since the run's beginning
     value: list[float]
+
+
+class BatchSeries(msgspec.Struct, frozen=True):
+    """Waits of the whole run by what they waited for. Of every `stretch` batches the longest wait is here."""
+
+    stretch: int = 1
+    step: list[int | None] = []  # that consumed the batch
+    asked_ns: list[int] = []  # since the run's beginning
+    wait_ns: list[int] = []
+    by_stage: dict[str, list[int]] = {}  # stage -> nanoseconds of the wait; add up to `wait_ns`
+    ready: list[int | None] = []  # batches that were ready when it was asked for
+    worker: list[int | None] = []
+    fetch_start_ns: list[int | None] = []  # since the run's beginning
+    fetch_ns: list[int | None] = []
 
 
 class WindowEntry(msgspec.Struct, frozen=True):
@@ -67,12 +84,15 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     steps: StepSeries
     counters: list[Curve]
     loaders: dict[str, Loader]
+    batches: BatchSeries = BatchSeries()  # of the training loop's loader; empty where nobody looked inside it
+    last_batches: BatchSeries = BatchSeries()  # the end of the same, whole
     windows: list[WindowEntry]
 
 
 def page(run: Run, report: Report, timeline_bytes: Mapping[int, int]) -> Page:
     """The page of `run`; `timeline_bytes`: window -> size of its timeline as it is stored."""
     zero_ns = _beginning(run)
+    batches = _batches(run)
     return Page(
         report=_shortened(report),
         start_ns=str(zero_ns),
@@ -83,6 +103,8 @@ def page(run: Run, report: Report, timeline_bytes: Mapping[int, int]) -> Page:
         steps=_series(run.steps, zero_ns),
         counters=_curves(run.counters, zero_ns),
         loaders=run.info.loaders or loaders_of(run.traces),
+        batches=_batch_series(batches, BATCH_POINTS, zero_ns),
+        last_batches=_batch_series(batches.tail(LAST_BATCHES), LAST_BATCHES, zero_ns),
         windows=[_entry(trace, zero_ns, timeline_bytes[trace.info.window]) for trace in run.traces],
     )
 
@@ -107,10 +129,7 @@ def _shortened(report: Report) -> Report:
 
 
 def _series(steps: pl.DataFrame, zero_ns: int) -> StepSeries:
-    duration = (steps["end_ns"] - steps["start_ns"]).to_numpy()
-    stretch = max(1, -(-len(duration) // STEP_POINTS))
-    begins = range(0, len(duration), stretch)
-    longest = [begin + int(np.argmax(duration[begin : begin + stretch])) for begin in begins]
+    stretch, longest = _longest((steps["end_ns"] - steps["start_ns"]).to_numpy(), STEP_POINTS)
     chosen = steps[longest] if longest else steps
     return StepSeries(
         stretch,
@@ -120,6 +139,39 @@ def _series(steps: pl.DataFrame, zero_ns: int) -> StepSeries:
         chosen["wait_ns"].to_list(),
         chosen["steady"].to_list(),
         chosen["window"].to_list(),
+    )
+
+
+def _longest(durations: Ints, most: int) -> tuple[int, list[int]]:
+    """How many neighbours share a point so that there are at most `most`, and the place of the longest of each."""
+    stretch = max(1, -(-len(durations) // most))
+    begins = range(0, len(durations), stretch)
+    return stretch, [begin + int(np.argmax(durations[begin : begin + stretch])) for begin in begins]
+
+
+def _batches(run: Run) -> pl.DataFrame:
+    """The batches of the training loop's loader in the order in which they came; none where nobody looked inside."""
+    if run.batches["fetch_start_ns"].null_count() == run.batches.height:
+        return run.batches.clear()
+    return run.batches.filter(pl.col("loader") == main_loader(run.batches)).sort("came_ns")
+
+
+def _batch_series(batches: pl.DataFrame, most: int, zero_ns: int) -> BatchSeries:
+    if batches.is_empty():
+        return BatchSeries()
+    stretch, longest = _longest((batches["came_ns"] - batches["asked_ns"]).to_numpy(), most)
+    chosen = batches[longest]
+    stages = stage_waits(chosen)
+    return BatchSeries(
+        stretch=stretch,
+        step=chosen["step"].to_list(),
+        asked_ns=(chosen["asked_ns"] - zero_ns).to_list(),
+        wait_ns=(chosen["came_ns"] - chosen["asked_ns"]).to_list(),
+        by_stage={stage.name: stage.to_list() for stage in stages if (stage != 0).any()},
+        ready=chosen["ready"].to_list(),
+        worker=chosen["worker"].to_list(),
+        fetch_start_ns=(chosen["fetch_start_ns"] - zero_ns).to_list(),
+        fetch_ns=(chosen["fetch_end_ns"] - chosen["fetch_start_ns"]).to_list(),
     )
 
 

@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from profkit.trace.model import Loader, PipelineStage
-from profkit.units import duration
+from profkit.analysis.pipelines import pipeline_causes
+from profkit.trace.model import Loader
 
 MOST_WORKERS_UNASKED = 8  # advised where the number of cores is not known
 
@@ -59,7 +59,7 @@ def remedy(step_ns: float, wait_ns: float, loader: Loader | None) -> Remedy:
     cores = settings.get("cpus")
     case = _Case(step_ns, wait_ns, cores if isinstance(cores, int) and cores > 0 else None)
     if loader is not None and loader.stages and loader.stages[0].elements and "workers" not in settings:
-        return _of_pipeline(case, loader.stages)
+        return _of_pipeline(case, loader)
     for setting, advice in (("num_workers", _DATALOADER), ("workers", _PYDATASET)):
         workers = settings.get(setting)
         if isinstance(workers, int):
@@ -89,38 +89,9 @@ def _of_workers(case: _Case, workers: int, advice: Callable[[int], str]) -> Reme
     return Remedy(f"{text}.", case.speedup(produce_ns, target), {})
 
 
-def _of_pipeline(case: _Case, stages: list[PipelineStage]) -> Remedy:
-    """The slowest stage by the time it needs for a batch on all its threads."""
-    batches = stages[0].elements
-    slowest = max(stages, key=lambda stage: stage.processing_ns / stage.parallelism)
-    produce_ns = slowest.processing_ns / batches
-    evidence: dict[str, str | int | float] = {
-        "slow_stage": slowest.name,
-        "slow_stage_ns_per_batch": round(produce_ns),
-        "slow_stage_parallelism": slowest.parallelism,
-    }
-    _, target = case.workers(produce_ns)
-    taken = f"tf.data's stage {slowest.name} takes {duration(produce_ns)} for a batch"
-    if target <= slowest.parallelism:
-        text = f"{taken} on {slowest.parallelism} threads: make it cheaper, or .cache() what it makes."
-        return Remedy(text, case.best, evidence)
-    change = (
-        f"tf.data gave it no more: set num_parallel_calls={target}" if slowest.tuned else _in_parallel(slowest.name)
-    )
-    text = f"{taken} on {_threads(slowest.parallelism)}: {change}."
-    return Remedy(text, case.speedup(produce_ns, target), evidence)
-
-
-def _in_parallel(stage: str) -> str:
-    """How a stage of this name gets more threads; the names are those of tf.data's C++ datasets."""
-    if "Map" in stage and stage != "FlatMap":
-        return ".map(…, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)"
-    if "Interleave" in stage:
-        return ".interleave(…, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)"
-    if stage in ("Generator", "FlatMap"):
-        return "interleave several generators with num_parallel_calls=tf.data.AUTOTUNE, or read with tf.data's own ops"
-    return "put it before a .prefetch(tf.data.AUTOTUNE), or .cache() what it makes"
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"
+def _of_pipeline(case: _Case, loader: Loader) -> Remedy:
+    """What removes the pipeline's first cause."""
+    causes = pipeline_causes(loader, case.step_ns, case.wait_ns)
+    if not causes:
+        return Remedy("What tf.data's stages take does not explain the wait.", case.best, {})
+    return Remedy(causes[0].remedy, causes[0].speedup, causes[0].evidence)

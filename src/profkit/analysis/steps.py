@@ -113,20 +113,22 @@ def wait(sample: Sample) -> Wait:
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """What the passes over the input after the first one took to begin, of the time of the run."""
+    """What passes over the input took to begin, the first one and those after it, of the time of the run."""
 
-    passes: int
-    startup_ns: int
+    passes: int  # after the first one
+    startup_ns: int  # of these
     run_ns: int
+    first_ns: int
 
 
 def restarts(steps: pl.DataFrame) -> Restarts | None:
-    """None where the run began at most one pass."""
+    """None where no pass was seen to begin."""
     begun = steps.filter(pl.col("startup_ns") > 0)
-    if begun.height < 2:
+    if not begun.height:
         return None
     run_ns = int(steps["end_ns"][-1] - steps["start_ns"][0])
-    return Restarts(begun.height - 1, int(begun["startup_ns"][1:].sum()), run_ns)
+    startup_ns = begun["startup_ns"]
+    return Restarts(begun.height - 1, int(startup_ns[1:].sum()), run_ns, int(startup_ns[0]))
 
 
 def histogram(values: Floats) -> Histogram:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import polars as pl
 
 from profkit.analysis.breakdown import CLASSES, Breakdown, breakdown
 from profkit.analysis.columns import Columns
-from profkit.analysis.findings import findings, headline
+from profkit.analysis.findings import Input, findings, headline
 from profkit.analysis.loaders import loaders_of
-from profkit.analysis.loading import loading
+from profkit.analysis.loading import judged_batches, loading
 from profkit.analysis.memory import memory
 from profkit.analysis.opclasses import operator_classes, unclassified
 from profkit.analysis.operators import Operators, kernels, operators
-from profkit.analysis.report import Memory, Report, StepRow, Wait
+from profkit.analysis.report import Loading, Memory, Report, StepRow, Wait
 from profkit.analysis.steps import (
     Sample,
     exposed_fraction,
@@ -27,6 +28,7 @@ from profkit.analysis.steps import (
     step_time,
     wait,
 )
+from profkit.analysis.whatif import predictions, profile_of_run
 from profkit.trace.intervals import Intervals
 from profkit.trace.model import Run
 
@@ -45,8 +47,10 @@ def report(run: Run) -> Report:
     steps = run.steps.height or sum(len(part.number) for part in parts if not part.whole_trace)
     judged = len(sample.duration_ns) if sample else 0
     loaders = run.info.loaders or loaders_of(traces)
-    inside = loading(run)
-    found = findings(step, waited, stall_share, loaders, judged, restarts(run.steps))
+    inside, batches = _inside(run), judged_batches(run)
+    counters = _counters(run.counters)
+    given = Input(loaders, restarts(run.steps), inside, batches, _foreign_cores(counters, run))
+    found = findings(step, waited, stall_share, given, judged)
     found_operators = operators(traces[0], columns[0]) if traces else Operators([], [], [])
     classes = operator_classes(traces[0], columns[0]) if traces else []
     unclassified_share, unclassified_device_share = unclassified(classes)
@@ -85,7 +89,7 @@ def report(run: Run) -> Report:
         windows=len(traces),
         recorded=bool(with_operators),
         window_steps=[row for part in parts if not part.whole_trace for row in _rows(part)],
-        counters=_counters(run.counters),
+        counters=counters,
         schedule=run.info.schedule,
         hparams=run.info.hparams,
     )
@@ -169,6 +173,24 @@ def _counters(counters: pl.DataFrame) -> dict[str, dict[str, float]]:
         pl.mean("value").alias("mean"), pl.max("value").alias("max")
     )
     return {name: {"mean": mean, "max": top} for name, mean, top in grouped.iter_rows()}
+
+
+def _inside(run: Run) -> Loading | None:
+    """The inside of the training loop's loader, with what other settings of it would bring."""
+    inside, profiled = loading(run), profile_of_run(run)
+    if inside is None or profiled is None:
+        return inside
+    batch_size = inside.settings.get("batch_size")
+    size = batch_size if isinstance(batch_size, int) else None
+    return msgspec.structs.replace(inside, predictions=predictions(profiled[0], size))
+
+
+def _foreign_cores(counters: dict[str, dict[str, float]], run: Run) -> float | None:
+    """Cores that processes other than the training's used, as means over the run; None where nobody sampled."""
+    cores = next((loader.settings.get("cpus") for loader in run.info.loaders.values()), None)
+    if not isinstance(cores, int) or not {"cpu_percent", "host_cpu_percent"} <= counters.keys():
+        return None
+    return max(0.0, (counters["host_cpu_percent"]["mean"] * cores - counters["cpu_percent"]["mean"]) / 100)
 
 
 def _added(parts: list[dict[str, int]]) -> dict[str, int]:

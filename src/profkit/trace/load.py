@@ -89,13 +89,14 @@ def _load_folder(folder: Path) -> Run:
         return _from_capture(run_folder)
     if info.ended == "running":
         return _from_capture(run_folder, info)
+    batches = _read_table(profkit_folder / "batches", info.rank, BATCHES)
     return Run(
         info,
         _read_table(profkit_folder / "steps", info.rank, STEPS),
         _read_table(profkit_folder / "counters", info.rank, COUNTERS),
         folder=run_folder,
-        open_traces=_traces_in(profkit_folder),
-        batches=_read_table(profkit_folder / "batches", info.rank, BATCHES),
+        open_traces=traces_in(profkit_folder, info, batches),
+        batches=batches,
         samples=_read_table(profkit_folder / "samples", info.rank, SAMPLES),
     )
 
@@ -106,22 +107,29 @@ def _from_capture(run_folder: Path, info: RunInfo | None = None) -> Run:
 
     profkit_folder = run_folder / PROFKIT_FOLDER
     capture = read_capture(profkit_folder / "capture")
+    info, batches = info or run_info(capture, alive=False), batches_table(capture)
     return Run(
-        info or run_info(capture, alive=False),
+        info,
         steps_table(capture),
         counters_table(capture),
         folder=run_folder,
-        open_traces=_traces_in(profkit_folder),
-        batches=batches_table(capture),
+        open_traces=traces_in(profkit_folder, info, batches),
+        batches=batches,
         samples=samples_table(capture),
     )
 
 
-def _traces_in(profkit_folder: Path) -> tuple[Callable[[], Trace], ...]:
-    from profkit.trace.store import read_trace
-
+def traces_in(profkit_folder: Path, info: RunInfo, batches: pl.DataFrame) -> tuple[Callable[[], Trace], ...]:
+    """The traces of a run in the order of their windows, each with the workers that fetched meanwhile; read later."""
     folders = sorted((profkit_folder / "trace").glob("window=*/rank=*"), key=_window_and_rank)
-    return tuple(partial(read_trace, folder) for folder in folders)
+    return tuple(partial(_read_with_workers, folder, info, batches) for folder in folders)
+
+
+def _read_with_workers(folder: Path, info: RunInfo, batches: pl.DataFrame) -> Trace:
+    from profkit.trace.store import read_trace
+    from profkit.trace.workers import with_workers
+
+    return with_workers(read_trace(folder), batches, info.loaders)
 
 
 def _run_folder(folder: Path) -> Path:
