@@ -1,6 +1,6 @@
-"""The page as one HTML file, opened from disk: the tab's own script, and the run's data as compressed text.
+"""The page as one HTML file, opened from disk: the tab's own scripts, and the run's data as compressed text.
 
-The file asks for nothing: its policy forbids every request, and every script but the one in it.
+The file asks for nothing: its policy forbids every request, and every script but those in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from profkit.analysis.report import Report
-from profkit.tensorboard import SCRIPT
+from profkit.tensorboard import ON_DEMAND, SCRIPT
 from profkit.trace.model import Run
 
 from . import page
@@ -33,11 +33,11 @@ DOCUMENT = """<!doctype html>
 </head>
 <body>
 {data}
-<script type="module">{script}</script>
+{scripts}
 </body>
 </html>
 """
-POLICY = "default-src 'none'; script-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; script-src {digests}; img-src data:; base-uri 'none'; form-action 'none'"
 
 
 class HtmlExporter:
@@ -52,14 +52,18 @@ class HtmlExporter:
 
     def document(self, run: Run, report: Report) -> str:
         """The file's text."""
-        script = SCRIPT.read_text().replace("</script", r"<\/script")
-        digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        scripts = [path.read_text().replace("</script", r"<\/script") for path in (SCRIPT, *ON_DEMAND)]
         return DOCUMENT.format(
-            policy=POLICY.format(digest=digest),
+            policy=POLICY.format(digests=" ".join(map(_digest, scripts))),
             title=html.escape(f"{run.name} · profkit"),
             data="\n".join(_blocks(run, report)),
-            script=script,
+            scripts="\n".join(f'<script type="module">{script}</script>' for script in scripts),
         )
+
+
+def _digest(script: str) -> str:
+    """What the policy knows an inline script by."""
+    return f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _blocks(run: Run, report: Report) -> Iterator[str]:

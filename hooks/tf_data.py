@@ -21,12 +21,14 @@ from profkit.loader import WAIT_RANGE, usable_cpus
 from profkit.recorder import Recorder
 from profkit.records import LoaderOpened, Pipeline, Stage, Wait
 
+from .tf_data_flaws import flaws
 from .tf_graph_waits import GraphWaits, seeds_are_counted_per_random_operator
 
 Method = Callable[..., Any]
 
 NOT_COUNTED = nullcontext()
 READ_EVERY_NS, READ_EVERY_STEPS = 100_000_000, 64  # a reading takes 50 to 300 µs; the graph keeps 256 waits
+FIRST_DESCRIBED, DESCRIBED_AGAIN = 8, 2  # steps of a pass, and how many times as many until it is done again
 
 
 class TfDataHook:
@@ -39,7 +41,11 @@ class TfDataHook:
         self._latest: Callable[[], Any] = _none  # the iterator made last
         self._latest_number = 0
         self._first_in_graph = True  # the graph's next wait is the first of a pass
-        self._described: set[int] = set()  # loaders whose stages are recorded
+        self._described: dict[int, int] = {}  # loader -> batches made when its stages were recorded last
+        self._checked: set[int] = set()  # loaders whose definition was looked at
+        self._describe_at = FIRST_DESCRIBED
+        self._steps_of_pass = 0
+        self._early: list[Stage] = []  # of the pass: what its stages had done at first
         self._passes = 0
         self._waits = 0  # recorded, in Python and in graphs
         self._timing = False  # a graph's request that is being timed makes others
@@ -52,6 +58,9 @@ class TfDataHook:
         if not _look_as_expected():
             recorder.note("this version of TensorFlow's iterators is not known: the waits for tf.data are not recorded")
             return
+        self._model = getattr(tf.data.experimental, "get_model_proto", None)
+        if self._model is None:
+            recorder.note(f"TensorFlow {tf.__version__} does not tell what the stages of tf.data take")
         self._graph = self._graph_waits()
         if self._graph is not None:
             self._undo.append(self._graph.stop)
@@ -73,14 +82,14 @@ class TfDataHook:
 
     def close_window(self, last: int) -> None:
         """The pipeline has been at work for a while: ask it about its stages."""
-        self._recorder.guard(self._describe, self._latest())
+        self._recorder.guard(self._describe)
 
     def stop(self) -> None:
         """Put the original methods back. Graphs compiled meanwhile keep their clock, which nobody reads."""
         if self._undo:
             self._recorder.guard(self._collect)
             self._recorder.guard(self._say_what_was_missed)
-            self._recorder.guard(self._describe, self._latest())
+            self._recorder.guard(self._describe)
         while self._undo:
             self._undo.pop()()
 
@@ -136,15 +145,29 @@ class TfDataHook:
 
     def _new_pass(self, iterator: Any, dataset: Any) -> int:
         self._collect()
+        self._recorder.guard(self._describe)
         self._passes += 1
         number = self._recorder.loader_number(dataset)
         self._numbers[iterator] = self._latest_number = number
         self._latest, self._first_in_graph = ref(iterator), True
+        self._steps_of_pass, self._describe_at, self._early = 0, FIRST_DESCRIBED, []
+        self._recorder.guard(self._check, number, dataset)
         return number
+
+    def _check(self, number: int, dataset: Any) -> None:
+        """Record what the definition of a new loader shows."""
+        if number not in self._checked:
+            self._checked.add(number)
+            for flaw in flaws(number, dataset):
+                self._recorder.defer(flaw)
 
     def _step_ends(self) -> None:
         """Read the graphs' waits, seldom: a reading is an eager operator, and between two steps a slow one."""
         self._steps_since += 1
+        self._steps_of_pass += 1
+        if self._steps_of_pass == self._describe_at:
+            self._describe_at *= DESCRIBED_AGAIN
+            self._recorder.guard(self._describe)
         late = self._recorder.clock() - self._collected_ns >= READ_EVERY_NS
         if late or self._steps_since >= READ_EVERY_STEPS:
             self._collect()
@@ -166,15 +189,21 @@ class TfDataHook:
                 "compiled before the run began; begin the run before the first step"
             )
 
-    def _describe(self, iterator: Any) -> None:
-        """Record what the pipeline's own model knows of its stages, once for each loader."""
-        number = self._latest_number
-        if iterator is None or number in self._described:
+    def _describe(self) -> None:
+        """Record what the model of the latest pipeline knows of its stages.
+
+        Asking it takes some 50 µs and now and then milliseconds, for it may be at its tuning: so it is done at a few
+        moments. A later answer counts for more, unless it is about a pass that has only begun.
+        """
+        iterator, number = self._latest(), self._latest_number
+        if iterator is None or self._model is None:
             return
         with suppress(tf.errors.OpError, ValueError):  # there is no model where autotuning is off
-            stages = _stages(tf.data.experimental.get_model_proto(iterator))
-            self._described.add(number)
-            self._recorder.append(Pipeline(number, stages))
+            stages = _stages(self._model(iterator))
+            if stages and stages[0].elements > self._described.get(number, 0):
+                self._described[number] = stages[0].elements
+                self._recorder.defer(Pipeline(number, _since(self._early, stages)))
+            self._early = self._early or stages
 
 
 # Class, method, and whether the request may be made round by round in a loop of the graph.
@@ -199,22 +228,48 @@ def _opened(dataset: Any, number: int, start_ns: int, duration_ns: int) -> Loade
 def _stages(model: Any) -> list[Stage]:
     """The pipeline's stages from its end to its sources.
 
-    The model is tensorflow/core/framework/model.proto; times are nanoseconds. A stage's parallelism is 1 unless it has
-    a parameter of that name.
+    The model is tensorflow/core/framework/model.proto; times are nanoseconds, added over the threads of a stage. Its
+    parallelism is 1 unless it has a parameter of that name, whose maximum is the number of threads there are.
     """
     nodes = dict(model.nodes)
     found, waiting = [], [model.output]
     while waiting:
-        node = nodes.get(waiting.pop(0))
+        node = nodes.get(waiting.pop())
         if node is not None:
             found.append(_stage(node))
-            waiting += node.inputs
+            waiting += reversed(node.inputs)
     return found
+
+
+def _since(early: list[Stage], late: list[Stage]) -> list[Stage]:
+    """What the stages did between two answers: at first they wait for compilers, and fill their buffers.
+
+    All that was done until `late` where the two do not compare, for stages that were made anew count from 0.
+    """
+    same = [stage.name for stage in early] == [stage.name for stage in late]
+    if not same or late[0].elements == early[0].elements:
+        return late
+    pairs = list(zip(late, early, strict=True))
+    if any(now.elements < then.elements for now, then in pairs):
+        return late
+    return [
+        Stage(
+            now.name,
+            now.elements - then.elements,
+            now.processing_ns - then.processing_ns,
+            now.buffered,
+            now.parallelism,
+            now.tuned,
+        )
+        for now, then in pairs
+    ]
 
 
 def _stage(node: Any) -> Stage:
     threads = next((parameter for parameter in node.parameters if parameter.name == "parallelism"), None)
-    parallelism, tuned = (1, False) if threads is None else (max(1, int(threads.value)), threads.tunable)
+    parallelism, tuned = 1, False
+    if threads is not None:
+        parallelism, tuned = max(1, int(min(threads.value, threads.max))), threads.tunable
     return Stage(node.name, node.num_elements, node.processing_time, node.buffered_elements, parallelism, tuned)
 
 

@@ -40,8 +40,8 @@ def decoded(path: Path, degrees: float = 0.0) -> np.ndarray:
     return np.asarray(image, dtype=np.float32) / 255
 
 
-def arguments(description: str, logdir: str) -> argparse.Namespace:
-    """The command line of every sample."""
+def arguments(description: str, logdir: str, *, with_workers: bool = False) -> argparse.Namespace:
+    """The command line of every sample; `--workers` for those whose loader has workers."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--loader", choices=("slow", "healthy"), default="slow")
     parser.add_argument("--logdir", default=logdir)
@@ -49,4 +49,6 @@ def arguments(description: str, logdir: str) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-profile", action="store_true")
+    if with_workers:
+        parser.add_argument("--workers", type=int, default=0)
     return parser.parse_args()

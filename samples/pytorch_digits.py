@@ -1,6 +1,7 @@
 """Train a small network on handwritten digits with PyTorch, and profile it.
 
 python samples/pytorch_digits.py                    # decodes every image in the training process
+python samples/pytorch_digits.py --workers 2        # in two worker processes
 python samples/pytorch_digits.py --loader healthy   # keeps decoded images in memory
 """
 
@@ -80,14 +81,20 @@ class Trainer:
 
 def main() -> None:
     """Train, and say how good the result is."""
-    args = arguments(str(__doc__), "runs/digits")
+    args = arguments(str(__doc__), "runs/digits", with_workers=True)
     torch.manual_seed(args.seed)
     torch.set_num_threads(1)  # the network is small: more threads would wait for each other
     training, testing = write_digits(args.data)
     train, test = DigitFiles(training, args.loader == "slow"), DigitFiles(testing)
-    loader = DataLoader(train if args.loader == "slow" else in_memory(train), batch_size=32, shuffle=True)
+    loader = DataLoader(
+        train if args.loader == "slow" else in_memory(train),
+        batch_size=32,
+        shuffle=True,
+        num_workers=args.workers,
+        persistent_workers=args.workers > 0,
+    )
     trainer = Trainer(network())
-    hparams = {"loader": args.loader, "epochs": args.epochs, "seed": args.seed}
+    hparams = {"loader": args.loader, "workers": args.workers, "epochs": args.epochs, "seed": args.seed}
 
     with nullcontext() if args.no_profile else profkit.profile(args.logdir, hparams=hparams):
         for epoch in range(args.epochs):

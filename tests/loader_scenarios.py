@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -132,14 +133,14 @@ def items(f: Figures, work: Callable[[int], object], workers: int, **settings: A
 def no_workers(f: Figures, fault: bool) -> Plan:
     """The training process decodes itself; healthy: one worker does, beside a longer step."""
     work = f.work_ms / f.batch_size
-    return Plan(items(f, lambda _: burn(work), 0 if fault else 1), step_ms=f.work_ms * 1.6)
+    return Plan(items(f, lambda _: burn(work), 0 if fault else 1), step_ms=f.work_ms * (1.6 if fault else 3.0))
 
 
 @scenario("too_few_workers")
 def too_few_workers(f: Figures, fault: bool) -> Plan:
     """One worker where two cores are free; healthy: the step is longer than the fetch."""
     work = f.work_ms / f.batch_size
-    return Plan(items(f, lambda _: burn(work), 1), step_ms=f.work_ms * (0.3 if fault else 1.7))
+    return Plan(items(f, lambda _: burn(work), 1), step_ms=f.work_ms * (0.3 if fault else 3.0))
 
 
 @scenario("cpu_bound_workers")
@@ -153,7 +154,7 @@ def cpu_bound_workers(f: Figures, fault: bool) -> Plan:
 def blocked_workers(f: Figures, fault: bool) -> Plan:
     """Samples come over a network; healthy: enough workers wait side by side."""
     work = 2 * f.work_ms / f.batch_size
-    return Plan(items(f, lambda _: sleep(work), 1 if fault else 4), step_ms=f.work_ms)
+    return Plan(items(f, lambda _: sleep(work), 1 if fault else 4), step_ms=f.work_ms * (1 if fault else 3))
 
 
 @scenario("slow_storage")
@@ -173,7 +174,7 @@ def slow_storage(f: Figures, fault: bool) -> Plan:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             file.read(size if fault else 1 << 16)
 
-    return Plan(items(f, read, 1), step_ms=8.0, steps=40)
+    return Plan(items(f, read, 1), step_ms=8.0 if fault else 36.0, steps=40)
 
 
 @scenario("slow_collate")
@@ -186,7 +187,7 @@ def slow_collate(f: Figures, fault: bool) -> Plan:
         return torch.stack(samples)
 
     settings = {"collate_fn": collate} if fault else {}
-    return Plan(items(f, lambda _: burn(work), 1, **settings), step_ms=0.7 * f.work_ms)
+    return Plan(items(f, lambda _: burn(work), 1, **settings), step_ms=f.work_ms * (0.7 if fault else 3.0))
 
 
 @scenario("slow_samples")
@@ -197,7 +198,7 @@ def slow_samples(f: Figures, fault: bool) -> Plan:
     def work(index: int) -> None:
         sleep(8 * f.work_ms if fault and index % every == every - 1 else usual)
 
-    return Plan(items(f, work, 1), step_ms=f.work_ms, steps=80)
+    return Plan(items(f, work, 1), step_ms=f.work_ms * (1.0 if fault else 3.0), steps=80)
 
 
 class Choosing(Sampler[int]):
@@ -217,7 +218,7 @@ class Choosing(Sampler[int]):
 def slow_sampler(f: Figures, fault: bool) -> Plan:
     """Every index costs the training process a computation."""
     sampler = Choosing(0.7 * f.work_ms / f.batch_size if fault else 0.0)
-    return Plan(items(f, lambda _: sleep(0.3), 2, sampler=sampler), step_ms=f.work_ms)
+    return Plan(items(f, lambda _: sleep(0.3), 2, sampler=sampler), step_ms=f.work_ms * (1 if fault else 3))
 
 
 @scenario("cpu_oversubscribed")
@@ -227,8 +228,8 @@ def cpu_oversubscribed(f: Figures, fault: bool) -> Plan:
     work = f.work_ms / f.batch_size
     return Plan(
         items(f, lambda _: burn(work), 3 * cores if fault else cores),
-        step_ms=1.0 if fault else 2.0 * f.work_ms,
-        steps=120,
+        step_ms=1.0 if fault else 3.0 * f.work_ms,
+        steps=120 if fault else STEPS,
     )
 
 
@@ -248,14 +249,14 @@ def worker_threads(f: Figures, fault: bool) -> Plan:
         for _round in range(rounds):
             a = a @ a * 1e-3
 
-    return Plan(items(f, work, cores, worker_init_fn=start), step_ms=2.0 if fault else 40.0)
+    return Plan(items(f, work, cores, worker_init_fn=start), step_ms=2.0 if fault else 50.0)
 
 
 @scenario("other_processes")
 def other_processes(f: Figures, fault: bool) -> Plan:
     """Somebody else computes on every core; healthy: nobody does."""
     work = f.work_ms / f.batch_size
-    plan = Plan(items(f, lambda _: burn(work), 1), step_ms=1.7 * f.work_ms if not fault else 0.9 * f.work_ms)
+    plan = Plan(items(f, lambda _: burn(work), 1), step_ms=f.work_ms * (0.9 if fault else 3.0))
     plan.burners = 2 * (os.cpu_count() or 2) if fault else 0
     plan.sidecar, plan.steps = True, 150
     return plan
@@ -269,7 +270,7 @@ def many_objects(f: Figures, fault: bool) -> Plan:
     def collate(samples: list[Any]) -> Any:
         return [torch.zeros(8) for _ in range(count)]
 
-    return Plan(items(f, lambda _: None, 2, collate_fn=collate), step_ms=5.0)
+    return Plan(items(f, lambda _: None, 2, collate_fn=collate), step_ms=5.0 if fault else 36.0)
 
 
 @scenario("large_payload")
@@ -281,7 +282,18 @@ def large_payload(f: Figures, fault: bool) -> Plan:
         return memory if fault else torch.zeros(4)
 
     memory = bytes(size)
-    return Plan(items(f, lambda _: None, 2, collate_fn=collate), step_ms=4.0)
+    return Plan(items(f, lambda _: None, 2, collate_fn=collate), step_ms=4.0 if fault else 36.0)
+
+
+@scenario("slow_handover")
+def slow_handover(f: Figures, fault: bool) -> Plan:
+    """Six tensors a batch from a worker that computes in Python, and has time left; healthy: one, and a longer step."""
+
+    def collate(samples: list[Any]) -> Any:
+        return [torch.zeros(16) for _ in range(6)] if fault else torch.zeros(96)
+
+    work = 0.5 * f.work_ms / f.batch_size
+    return Plan(items(f, lambda _: burn(work), 1, collate_fn=collate), step_ms=f.work_ms * (0.4 if fault else 3.0))
 
 
 @scenario("small_prefetch")
@@ -293,7 +305,9 @@ def small_prefetch(f: Figures, fault: bool) -> Plan:
         batch = index // f.batch_size
         sleep((5.0 * f.work_ms if batch % every == 0 else 0.4 * f.work_ms) / f.batch_size)
 
-    return Plan(items(f, work, 2, prefetch_factor=1 if fault else 8), step_ms=0.95 * f.work_ms, steps=90)
+    return Plan(
+        items(f, work, 2, prefetch_factor=1 if fault else 8), step_ms=f.work_ms * (0.95 if fault else 3.0), steps=90
+    )
 
 
 @scenario("small_batches")
@@ -311,19 +325,19 @@ def loader_restarts(f: Figures, fault: bool) -> Plan:
     """Every short pass starts its workers, which take a while; healthy: they stay."""
 
     def start(_: int) -> None:
-        sleep(180 * f.extra)
+        sleep(500 * f.extra)
 
     loader = items(f, lambda _: sleep(0.2), 2, worker_init_fn=start, persistent_workers=not fault)
-    return Plan(loader, step_ms=12.0, steps=14, passes=9)
+    return Plan(loader, step_ms=36.0, steps=14, passes=9)
 
 
 @scenario("slow_dataset_setup")
 def slow_dataset_setup(f: Figures, fault: bool) -> Plan:
     """A stream prepares itself anew for each pass; healthy: it does not."""
-    stream = Stream(14 * f.batch_size, 260 * f.extra if fault else 0.0, 0.0, 0.1)
+    stream = Stream(14 * f.batch_size, 620 * f.extra if fault else 0.0, 0.0, 0.1)
     return Plan(
         lambda: DataLoader(stream, batch_size=f.batch_size, num_workers=1, persistent_workers=True),
-        step_ms=12.0,
+        step_ms=36.0,
         passes=8,
     )
 
@@ -331,8 +345,8 @@ def slow_dataset_setup(f: Figures, fault: bool) -> Plan:
 @scenario("slow_first_batch")
 def slow_first_batch(f: Figures, fault: bool) -> Plan:
     """A shuffle buffer is filled at the beginning of each pass; healthy: there is none."""
-    stream = Stream(14 * f.batch_size, 0.0, 260 * f.extra if fault else 0.0, 0.1)
-    return Plan(lambda: DataLoader(stream, batch_size=f.batch_size, num_workers=0), step_ms=12.0, passes=8)
+    stream = Stream(14 * f.batch_size, 0.0, 620 * f.extra if fault else 0.0, 0.1)
+    return Plan(lambda: DataLoader(stream, batch_size=f.batch_size, num_workers=0), step_ms=36.0, passes=8)
 
 
 @scenario("slow_worker_init")
@@ -342,15 +356,25 @@ def slow_worker_init(f: Figures, fault: bool) -> Plan:
     def start(_: int) -> None:
         sleep(5_500 * f.extra if fault else 20)
 
-    return Plan(items(f, lambda _: sleep(0.2), 1, worker_init_fn=start), step_ms=12.0)
+    return Plan(items(f, lambda _: sleep(0.2), 1, worker_init_fn=start), step_ms=36.0)
 
 
 # --- the program -------------------------------------------------------------------------------------------------
 
 
 def _burn_on() -> None:
-    while True:
-        burn(1_000)
+    until = time.monotonic() + 60  # whatever becomes of the one who started it
+    while time.monotonic() < until:
+        burn(100)
+
+
+def _burner() -> int:
+    """The id of a process that computes and is no child of this one: its figures are somebody else's."""
+    code = "from tests.loader_scenarios import _burn_on; _burn_on()"
+    started = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" >/dev/null 2>&1 & echo $!', sys.executable, code], stdout=subprocess.PIPE, check=True
+    )
+    return int(started.stdout)
 
 
 def train(plan: Plan, folder: Path) -> Any:
@@ -359,13 +383,7 @@ def train(plan: Plan, folder: Path) -> Any:
 
     with ExitStack() as after:
         for _ in range(plan.burners):
-            # Not the training's child: its figures are those of somebody else.
-            burner = subprocess.Popen(
-                [sys.executable, "-c", "from tests.loader_scenarios import _burn_on; _burn_on()"],
-                start_new_session=True,
-            )
-            after.callback(burner.wait)
-            after.callback(burner.kill)
+            after.callback(os.kill, _burner(), signal.SIGKILL)
         if plan.burners:
             time.sleep(4.0)  # they import first
         loader = plan.loader()

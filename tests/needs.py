@@ -23,6 +23,9 @@ NEEDS = {
     "test_pytorch_hook.py": ("torch",),
     "test_samples.py": ("torch", "tensorflow", "keras", "sklearn", "PIL"),
     "test_tensorflow_hooks.py": ("tensorflow", "keras", "xprof"),
+    "test_tf_data_causes.py": ("tensorflow", "keras"),
+    "test_tf_data_flaws.py": ("tensorflow", "keras"),
+    "test_tune_live.py": ("torch", "PIL"),
     "test_two_frameworks.py": ("torch", "tensorflow", "keras"),
     "test_xplane_live.py": ("tensorflow", "keras"),
 }

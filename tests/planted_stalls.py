@@ -273,7 +273,7 @@ def keras_fit_several_steps(fixture: Fixture) -> None:
 def keras_train_on_batch(fixture: Fixture) -> None:
     """A loop of one's own around `train_on_batch`."""
     model = _model(fixture)
-    for features, labels in _own_loop(_keras_input(fixture)):
+    for features, labels in fixture.seen(_own_loop(_keras_input(fixture))):
         model.train_on_batch(features, labels)
         fixture.work()
 

@@ -15,7 +15,7 @@ import msgspec
 from profkit.analysis.summary import report
 from profkit.exporters import timeline
 from profkit.exporters.html import HtmlExporter
-from profkit.tensorboard import SCRIPT
+from profkit.tensorboard import ON_DEMAND, SCRIPT
 from profkit.trace.model import Run, RunInfo
 from profkit.trace.schema import COUNTERS, empty
 from tests import runs, traces
@@ -72,14 +72,15 @@ def test_the_file_holds_what_the_server_would_send(tmp_path: Path) -> None:
     assert found.block("timeline-0") == timeline.encoded(run.traces[0], run.counters)
 
 
-def test_the_policy_allows_the_one_script_and_no_request(tmp_path: Path) -> None:
+def test_the_policy_allows_the_pages_scripts_and_no_request(tmp_path: Path) -> None:
     found = written(made_run(tmp_path), tmp_path)
-    (script,) = [text for attributes, text in found.scripts if attributes.get("type") == "module"]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in found.policy
+    scripts = [text for attributes, text in found.scripts if attributes.get("type") == "module"]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert "script-src " + " ".join(f"'sha256-{digest}'" for digest in digests) + ";" in found.policy
     assert "default-src 'none'" in found.policy
     assert "connect-src" not in found.policy
-    assert len(script) >= len(SCRIPT.read_text())
+    for script, path in zip(scripts, (SCRIPT, *ON_DEMAND), strict=True):
+        assert len(script) >= len(path.read_text())
 
 
 def test_a_name_cannot_break_out(tmp_path: Path) -> None:
@@ -91,6 +92,7 @@ def test_a_name_cannot_break_out(tmp_path: Path) -> None:
     assert HOSTILE in json.loads(found.block("report-0"))["operators"][0]["name"]
 
 
-def test_the_built_script_holds_no_address_but_perfettos_and_standards() -> None:
-    addresses = set(re.findall(r"https?://[^\s\"'`)\\]+", SCRIPT.read_text()))
+def test_the_built_scripts_hold_no_address_but_perfettos_and_standards() -> None:
+    text = "".join(path.read_text() for path in (SCRIPT, *ON_DEMAND))
+    addresses = set(re.findall(r"https?://[^\s\"'`)\\]+", text))
     assert {address.split("/")[2] for address in addresses} <= {"ui.perfetto.dev", "www.w3.org"}

@@ -8,13 +8,16 @@ import msgspec
 import polars as pl
 import pytest
 
+from profkit.analysis.findings import CAUSES
 from profkit.analysis.loaders import loaders_of
-from profkit.analysis.page import CURVE_POINTS, STEP_POINTS, page
+from profkit.analysis.loading import STAGES
+from profkit.analysis.page import BATCH_POINTS, CURVE_POINTS, LAST_BATCHES, STEP_POINTS, BatchSeries, page
 from profkit.analysis.steps import histogram
 from profkit.analysis.summary import report
 from profkit.trace.model import Run, RunInfo
 from profkit.trace.schema import COUNTERS, empty
 from tests import runs, traces
+from tests.page_logs import SLOW_SAMPLE_EVERY, planted_batches
 from tests.runs import MS
 
 
@@ -75,6 +78,55 @@ def test_the_first_screen_of_a_large_report_is_small(tmp_path: Path) -> None:
     assert len(msgspec.json.encode(found)) < 20_000
     assert found.report.operators == whole.operators[:10]
     assert found.report.breakdown_ns == whole.breakdown_ns
+
+
+def with_batches(batches: pl.DataFrame) -> Run:
+    return Run(RunInfo(start_ns=0), runs.steps_table([{}] * 3), empty(COUNTERS), batches=batches)
+
+
+def test_a_bar_is_the_longest_wait_of_its_stretch_and_its_stages_add_up_to_it() -> None:
+    batches = planted_batches(2_000)
+    found = page(with_batches(batches), report(with_batches(batches)), {}).batches
+    assert (found.stretch, len(found.wait_ns)) == (4, BATCH_POINTS)
+    waits = (batches["came_ns"] - batches["asked_ns"]).to_list()
+    assert found.wait_ns == [max(waits[begin : begin + 4]) for begin in range(0, 2_000, 4)]
+    assert [sum(stages) for stages in zip(*found.by_stage.values(), strict=True)] == found.wait_ns
+    assert min(min(stage) for stage in found.by_stage.values()) >= 0
+    assert set(found.by_stage) == set(STAGES) - {"backlog", "pin", "hold"}, "what nothing waited for is left out"
+    slow = [step for step, wait in zip(found.step, found.wait_ns, strict=True) if wait > 150 * MS]
+    assert slow == list(range(SLOW_SAMPLE_EVERY - 1, 2_000, SLOW_SAMPLE_EVERY))
+
+
+def test_of_the_last_batches_every_one_is_there() -> None:
+    run = with_batches(planted_batches(1_003).sample(fraction=1.0, shuffle=True, seed=1))
+    found = page(run, report(run), {}).last_batches
+    assert found.stretch == 1
+    assert found.step == list(range(1_003 - LAST_BATCHES, 1_003)), "in the order in which they came"
+    assert [worker for worker in found.worker[:4] if worker is not None] == [3, 0, 1, 2]
+    for asked, begun, fetched in zip(found.asked_ns, found.fetch_start_ns, found.fetch_ns, strict=True):
+        assert begun is not None
+        assert fetched is not None
+        assert begun + fetched < asked + 250 * MS
+
+
+def test_only_the_training_loops_loader_is_shown() -> None:
+    batches = planted_batches(40)
+    other = planted_batches(5).with_columns(pl.lit(1, pl.Int32).alias("loader"))
+    run = with_batches(pl.concat([batches, other]))
+    assert len(page(run, report(run), {}).batches.wait_ns) == 40
+
+
+@pytest.mark.parametrize("seen", [0, 30])
+def test_where_nobody_looked_inside_there_is_no_batch(seen: int) -> None:
+    batches = planted_batches(seen).with_columns(pl.lit(None, pl.Int64).alias("fetch_start_ns"))
+    run = with_batches(batches)
+    found = page(run, report(run), {})
+    assert found.batches == found.last_batches == BatchSeries()
+
+
+def test_the_page_knows_a_card_for_every_cause() -> None:
+    cards = (Path(__file__).parents[1] / "web" / "src" / "loading" / "parts.ts").read_text()
+    assert [cause for cause in CAUSES if f'"{cause}"' not in cards and not cause.startswith("tf_")] == []
 
 
 def test_a_run_of_nothing_has_a_page() -> None:

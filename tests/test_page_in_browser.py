@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from profkit.analysis.report import Report
 from profkit.analysis.summary import report
 from profkit.exporters.html import HtmlExporter
 from profkit.exporters.tensorboard import TensorBoardExporter
@@ -28,7 +29,7 @@ from tests.live_tensorboard import Asked, tensorboard, until
 from tests.test_tensorboard_exporter import made_run
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FrameLocator
+    from playwright.sync_api import Browser, FrameLocator, Locator
 
 pytestmark = needs_browser
 
@@ -317,6 +318,192 @@ def test_a_million_spans_are_there_soon_and_move_smoothly(visit: Visit, server: 
     assert timeline < TIMELINE_MS
     assert len(frames) > 60
     assert np.percentile(frames, 95) <= FRAME_MS
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """What is known of the run `loading`."""
+    return page_logs.planted_loading(tmp_path_factory.mktemp("planted"))[1]
+
+
+def loading_view(visit: Visit, server: Asked, run: str = "loading", **state: str | int) -> Locator:
+    tab = visit.tab(server.base, run=run, view="data", **state)
+    drawn(tab, "data", run)
+    return tab.locator("main")
+
+
+def cells(card: Locator, first: str) -> list[str]:
+    """The words of the row that begins with this cell."""
+    texts = [row.inner_text() for row in card.get_by_role("row").all()]
+    (row,) = [text.split("\t") for text in texts if text.split("\t")[0].strip() == first]
+    return [text.strip() for text in row]
+
+
+def test_the_data_loading_views_numbers_are_those_of_the_report(visit: Visit, server: Asked, planted: Report) -> None:
+    known = planted.loading
+    assert known is not None
+    main = loading_view(visit, server)
+    for stage in known.stages:
+        row = cells(main.locator("#stages"), "Items" if stage.name == "item" else stage.name.capitalize())
+        share = stage.wait_ns / known.wait_ns
+        own = "–" if stage.mean_ns is None else duration(stage.mean_ns)
+        assert row[1:4] == [duration(stage.wait_ns), percent(share), own]
+    for worker in known.workers:
+        row = cells(main.locator("#workers"), f"worker {worker.worker}")
+        assert row[1:3] == [f"{worker.pid}", f"{worker.batches}"]
+        assert row[3:] == [percent(worker.busy_share), duration(worker.fetch_ns)]
+    for place, sample in enumerate(known.slowest_samples):
+        row = main.locator("#samples").get_by_role("row").nth(place + 1).inner_text().split()
+        assert row[0] == f"{sample.index}"
+        assert f"{row[1]} {row[2]}" == duration(sample.duration_ns)
+        assert row[-3:] == [f"{sample.worker}", f"{sample.batch}", f"{sample.step}"]
+    text = main.inner_text()
+    assert known.fetch is not None
+    assert known.startup is not None
+    fetch, startup = known.fetch, known.startup
+    times = [
+        *(known.wait_ns, known.interval_ns, known.median_sample_ns),
+        *(fetch.mean_ns, fetch.p50_ns, fetch.p95_ns, fetch.max_ns, fetch.cpu_ns, fetch.run_queue_ns, fetch.blocked_ns),
+        *(startup.first_wait_ns, startup.process_ns, startup.init_ns, startup.dataset_ns, startup.first_fetch_ns),
+        *(transform.mean_ns for transform in known.transforms),
+        *(time for one in known.predictions if one.kind != "workers" for time in (one.step_ns, one.wait_ns)),
+    ]
+    assert [time for time in times if time is None or duration(time) not in text] == []
+    assert f"In {percent(known.queue_depth[0] / sum(known.queue_depth))} of the requests nothing was ready." in text
+    assert f"busy {percent(known.utilisation or 0)} of the time" in text
+    assert size(fetch.read_bytes or 0) in text
+    assert "serial map" in text
+    visit.shoot("loading-data-top")
+    main.locator("#whatif").scroll_into_view_if_needed()
+    visit.shoot("loading-data-bottom")
+
+
+def test_the_what_if_curve_says_each_prediction_and_offers_the_best_to_paste(
+    visit: Visit, server: Asked, planted: Report
+) -> None:
+    assert planted.loading is not None
+    card = loading_view(visit, server).locator("#whatif")
+    assert card.locator("code").inner_text() == "DataLoader(…, num_workers=6)"
+    chart = card.get_by_role("application")
+    chart.focus()
+    curve = [one for one in planted.loading.predictions if one.kind == "workers"]
+    for one in curve:
+        visit.page.keyboard.press("ArrowRight")
+        words = chart.locator(".readout").inner_text()
+        assert words.startswith(f"{one.settings['num_workers']} worker")
+        assert f"step {duration(one.step_ns)}, wait {duration(one.wait_ns)}" in words
+        assert f"confidence {one.confidence}" in words
+    assert card.locator("circle").count() == len(curve)
+    assert card.locator(".marked").all_text_contents() == ["now", "best"]
+
+
+def test_a_batch_says_what_it_waited_for_and_leads_to_its_step(visit: Visit, server: Asked) -> None:
+    batches = page_logs.planted_batches(2_000)
+    waits = (batches["came_ns"] - batches["asked_ns"]).to_list()
+    bar = 3  # of four batches, 12 to 15, which are all within the window
+    step = max(range(4 * bar, 4 * bar + 4), key=waits.__getitem__)
+    tab = visit.tab(server.base, run="loading", view="data")
+    drawn(tab, "data")
+    chart = tab.locator("#batches").get_by_role("application")
+    chart.focus()
+    for _ in range(bar + 1):
+        visit.page.keyboard.press("ArrowRight")
+    words = chart.locator(".readout").inner_text()
+    assert words.startswith(f"Batch of step {step}: {duration(waits[step])}, ")
+    assert f"collate {duration(6_000_000)}" in words
+    visit.page.keyboard.press("Enter")
+    drawn(tab, "timeline")
+    assert f"p.profkit.step={step}" in visit.page.url
+
+
+def test_the_lanes_show_every_fetch_of_the_last_batches(visit: Visit, server: Asked) -> None:
+    card = loading_view(visit, server).locator("#workers")
+    card.get_by_role("button", name="Last 200 batches").click()
+    bars = card.locator("svg g").nth(1).locator("rect")
+    assert 48 <= bars.count() <= 50, "every fourth batch of the last 200 is of worker 0"
+    card.get_by_role("button", name="Last 20 batches").click()
+    assert 4 <= bars.count() <= 7
+    bars.first.hover()
+    assert re.match("Fetched in [0-9.]+ ms[.] Batch of step", card.locator(".readout").inner_text())
+
+
+def test_a_finding_leads_to_the_card_it_rests_on(visit: Visit, server: Asked, planted: Report) -> None:
+    tab = visit.tab(server.base, run="loading", view="overview")
+    drawn(tab, "overview")
+    finding = tab.locator(".finding").filter(has_text=planted.findings[-1].remedy)
+    finding.get_by_role("button", name="Look into it: Data loading").click()
+    drawn(tab, "data")
+    assert "p.profkit.part=slow_samples" in visit.page.url
+    from playwright.sync_api import expect
+
+    expect(tab.locator("#samples")).to_be_in_viewport(ratio=0.9)
+    expect(tab.locator("#stages")).not_to_be_in_viewport()
+    visit.shoot("loading-data-samples")
+    tab.locator(".finding").first.get_by_role("button", name="Look into it").click()
+    expect(tab.locator("#stages")).to_be_in_viewport(ratio=0.9)
+
+
+def test_its_script_is_loaded_when_it_is_looked_at_and_a_failure_can_be_tried_again(
+    visit: Visit, server: Asked
+) -> None:
+    asked: list[str] = []
+    visit.page.on("request", lambda request: asked.append(request.url))
+    tab = visit.tab(server.base, run="loading", view="overview")
+    drawn(tab, "overview")
+    assert not [url for url in asked if url.endswith("loading.js")]
+    visit.page.route("**/loading.js", lambda route: route.abort(), times=1)
+    tab.get_by_role("link", name="Data loading").click()
+    tab.get_by_text("TensorBoard does not answer.").wait_for()
+    visit.errors.clear()  # the browser itself reports the request that failed
+    tab.get_by_role("button", name="Try again").click()
+    tab.get_by_role("heading", level=1, name="Data loading").wait_for()
+
+
+@pytest.mark.parametrize(
+    ("run", "sentence"),
+    [
+        ("no_window", "profkit looks inside PyTorch's DataLoader"),
+        ("million", "A trace file has only what the framework's profiler recorded"),
+        ("empty", "Not even waits are known"),
+    ],
+)
+def test_where_nobody_looked_inside_the_view_says_so(visit: Visit, server: Asked, run: str, sentence: str) -> None:
+    main = loading_view(visit, server, run)
+    main.get_by_role("heading", name="Nobody looked inside the loader").wait_for()
+    assert sentence in main.inner_text()
+    assert main.locator("#stages, #workers, #whatif").count() == 0
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_data_loading_view_is_accessible(visit: Visit, server: Asked, theme: str) -> None:
+    if not AXE.exists():
+        pytest.skip("axe-core is not installed: npm ci in web/")
+    tab = visit.tab(f"{server.base}?darkMode={str(theme == 'dark').lower()}", run="loading", view="data")
+    drawn(tab, "data")
+    for table in tab.get_by_role("button", name=re.compile("^Table of")).all():
+        table.click()
+    frame = inner(visit)
+    frame.evaluate(AXE.read_text())
+    for _ in ("tables", "charts"):
+        found = frame.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        assert found["passes"]
+        assert not [(v["id"], v["help"], v["nodes"][0]["html"][:200]) for v in found["violations"]]
+        for table in tab.get_by_role("button", name=re.compile("^Table of")).all():
+            table.click()
+    visit.shoot(f"loading-data-{theme}")
+
+
+def test_a_file_brings_the_data_loading_view_along(browser: Browser, tmp_path: Path) -> None:
+    run, known = page_logs.planted_loading(tmp_path / "traces")
+    (path,) = HtmlExporter().export(run, known, tmp_path)
+    assert Path(path).stat().st_size < 400_000
+    with visiting(browser) as visit:
+        requests: list[str] = []
+        visit.page.on("request", lambda request: requests.append(request.url))
+        visit.page.goto(f"file://{path}#p.profkit.view=data&p.profkit.part=whatif")
+        visit.page.locator("#whatif svg circle").first.wait_for()
+        assert visit.page.title() != "executed"
+        assert {request.partition("#")[0] for request in requests} == {f"file://{path}"}
 
 
 def test_a_running_training_is_shown_as_it_goes(browser: Browser, tmp_path: Path) -> None:

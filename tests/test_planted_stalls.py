@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -13,6 +14,7 @@ import pytest
 from tests.programs import printed
 
 DELAYS_MS = (0.0, 5.0, 20.0, 40.0)
+ATTEMPTS = 3
 KERAS = ("keras_fit", "keras_train_on_batch", "keras_evaluate", "keras_predict")
 STYLES = (
     "torch_loop",
@@ -35,16 +37,21 @@ def backend(style: str) -> str:
 
 
 @cache
-def trained(shared: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """One program trains in every style of a backend, once for each delay."""
-    styles = [style for style in STYLES if backend(style) == shared]
-    lines = printed("planted_stalls", folder, ",".join(map(str, DELAYS_MS)), *styles)
+def trained(styles: tuple[str, ...], folder: Path, attempt: int) -> dict[str, list[dict[str, Any]]]:
+    """One program trains in each of these styles, which share a backend, once for each delay."""
+    lines = printed("planted_stalls", folder / str(attempt), ",".join(map(str, DELAYS_MS)), *styles)
     return {style: json.loads(line) for style, line in zip(styles, lines, strict=True)}
 
 
 @pytest.fixture
-def results(style: str, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    return trained(backend(style), tmp_path_factory.getbasetemp() / "planted")[style]
+def attempts(style: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[dict[str, Any]]]:
+    """The results of a style: of all styles of its backend at first, then of this one alone.
+
+    A machine that does something else for a moment is not the planted delay; what is wrong is wrong each time.
+    """
+    folder = tmp_path_factory.getbasetemp() / "planted"
+    together = tuple(other for other in STYLES if backend(other) == backend(style))
+    return (trained(together if attempt == 0 else (style,), folder, attempt)[style] for attempt in range(ATTEMPTS))
 
 
 def close(found: float, clocked: float) -> bool:
@@ -60,25 +67,36 @@ def clocked(result: dict[str, Any], *, inside: bool) -> float:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_wait_outside_the_window_is_what_the_fixture_clocked(results: list[dict[str, Any]]) -> None:
-    for result in results:
-        assert result["outside_ms"] is not None, result["notes"]
-        assert result["measured_on"].endswith("outside the recorded windows, all steady")
-        assert close(result["outside_ms"], clocked(result, inside=False)), result
+def test_the_wait_outside_the_window_is_what_the_fixture_clocked(attempts: Iterator[list[dict[str, Any]]]) -> None:
+    wrong = []
+    for results in attempts:
+        for result in results:
+            assert result["outside_ms"] is not None, result["notes"]
+            assert result["measured_on"].endswith("outside the recorded windows, all steady")
+        off = [result for result in results if not close(result["outside_ms"], clocked(result, inside=False))]
+        if not off:
+            return
+        wrong += off
+    pytest.fail(f"in {ATTEMPTS} attempts: {wrong}")
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_the_wait_inside_the_window_is_what_the_fixture_clocked(results: list[dict[str, Any]]) -> None:
-    for result in results:
-        assert len(result["inside_ms"]) == 6
-        assert close(median(result["inside_ms"]), clocked(result, inside=True)), result
+def test_the_wait_inside_the_window_is_what_the_fixture_clocked(attempts: Iterator[list[dict[str, Any]]]) -> None:
+    wrong = []
+    for results in attempts:
+        assert all(len(result["inside_ms"]) == 6 for result in results)
+        off = [result for result in results if not close(median(result["inside_ms"]), clocked(result, inside=True))]
+        if not off:
+            return
+        wrong += off
+    pytest.fail(f"in {ATTEMPTS} attempts: {wrong}")
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_each_batch_is_one_step_of_the_expected_source(style: str, results: list[dict[str, Any]]) -> None:
+def test_each_batch_is_one_step_of_the_expected_source(style: str, attempts: Iterator[list[dict[str, Any]]]) -> None:
     kind = "evaluation" if style.endswith(("evaluate", "predict")) else "callback"
     batches_a_step = 2 if style.endswith("several_steps") else 1
-    for result in results:
+    for result in next(attempts):
         assert result["steps"] == 36 // batches_a_step
         assert result["source"] == SOURCES.get(style, kind)
         assert not result["notes"]

@@ -53,7 +53,7 @@ def test_a_function_compiled_before_the_run_is_judged_by_the_window_and_that_is_
     assert any("compiled before the run began" in note for note in found.notes)
     assert found.measured_on.endswith("which slows them; outside it no wait was recorded")
     assert found.wait is not None
-    assert found.findings[0].cause == "input_bound"
+    assert found.findings[0].cause == "tf_slow_source"
     assert run.steps["wait_ns"].sum() == 0
 
 
@@ -218,5 +218,5 @@ def test_what_keras_own_callback_leaves_has_steps(run_python: RunPython, tmp_pat
     [file] = (tmp_path / "logs").rglob("*.xplane.pb")
     found = report(load(file))
     assert found.steps in (4, 5)  # the callback starts its profiler within the first of them
-    assert found.findings[0].cause == "input_bound"
+    assert found.findings[0].cause == "tf_slow_source"
     assert not overview(file).steps

@@ -3,7 +3,9 @@ import { App } from "./app";
 import { embedded, hasEmbedded } from "./data/embedded";
 import type { Source } from "./data/source";
 import { tensorboard } from "./data/tensorboard";
+import * as given from "./given";
 import pageCss from "./page.css";
+import { adopt } from "./sheet";
 import timelineCss from "./timeline/timeline.css";
 
 /** TensorBoard calls it once it has made the tab's frame. */
@@ -12,11 +14,7 @@ export function render(): void {
 }
 
 function show(source: Source): void {
-  for (const css of [pageCss, timelineCss]) {
-    const sheet = new CSSStyleSheet(); // the report's policy forbids style elements
-    sheet.replaceSync(css);
-    document.adoptedStyleSheets.push(sheet);
-  }
+  [pageCss, timelineCss].forEach(adopt);
   document.documentElement.lang = "en";
   document.title ||= "profkit"; // TensorBoard's frame has none
   const root = document.body.appendChild(document.createElement("div"));
@@ -24,4 +22,5 @@ function show(source: Source): void {
   mount(createElement(App, { source }), root);
 }
 
+Object.assign(globalThis, { profkit: given });
 if (hasEmbedded()) show(embedded());

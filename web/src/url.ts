@@ -5,7 +5,7 @@ import { host } from "./host";
 export type Place = Partial<Record<Key, string>>;
 
 export type Key =
-  "run" | "view" | "window" | "step" | "span" | "search" | "start" | "end" | "range" | "tab" | "sort" | "filter";
+  "run" | "view" | "window" | "step" | "span" | "search" | "start" | "end" | "range" | "tab" | "sort" | "filter" | "part";
 
 /** Changes some of the place; undefined takes a key away. A new entry in the history where `push` is set. */
 export type Go = (changes: { [key in Key]?: string | undefined }, push?: boolean) => void;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { KINDS } from "../src/loading/kinds";
 import { dark, light, type Palette, type Tone } from "../src/palette";
 
 /**
@@ -94,6 +95,8 @@ function distance([l1, a1, b1]: Triple, [l2, a2, b2]: Triple): number {
 const STACKS: Tone[][] = [
   ["data_wait", "compute", "communication", "copy", "runtime", "host", "unattributed"],
   ["data_wait", "forward", "backward", "optimizer"],
+  Object.values(KINDS).map(([tone]) => tone),
+  ["data_wait", "compute", "host"], // a worker's fetches, and the waits above them
 ];
 
 const pairsOf = (tones: Tone[]): [Tone, Tone][] =>

@@ -30,8 +30,8 @@ FOREIGN_CORES = 0.5  # that other processes use
 OWN_THREADS = 1.5  # CPU time of a worker process over that of its fetching thread
 SLOW_SAMPLE, OF_ITS_BATCH = 3.0, 0.5  # times the median fetch; of the fetch
 SLOW_SAMPLES = 0.25  # of all fetching, beyond the median; or half of all waiting
-BUSY_WORKER = 0.60  # of the fetch on a core, while unpickling takes UNPICKLE_LONGER times as long as pickling
-UNPICKLE_LONGER = 3.0
+UNPICKLE_LONGER = 3.0  # times the pickling: what takes long is no copying
+BUSY_WORKER = 0.60  # of the fetch on a core
 SMALL_BATCH_NS = 3_000_000  # from batch to batch, where handing one over costs half of that
 WORTH_TRYING = 1.05  # predicted speed-up
 
@@ -49,7 +49,7 @@ CAUSES = {
     "other_processes": "other processes hold the cores the workers need",
     "many_objects": "sending a batch to the training process takes long: it has many objects",
     "large_payload": "sending a batch to the training process takes long: it is pickled as a whole",
-    "busy_worker_transfer": "tensors are handed over by a thread of a worker that is busy computing",
+    "slow_handover": "each tensor is handed over by a thread of the worker, which is slow if the worker is busy",
     "slow_pinning": "copying batches into pinned memory takes long",
     "small_prefetch": "batches differ in what they take, and too few are made ahead",
     "small_batches": "a batch is so small that handing it over costs more than making it",
@@ -124,6 +124,16 @@ class _Case:
         return self.without(waited_ns) if simulated is None else max(1.0, simulated.speedup)
 
     @property
+    def starved(self) -> bool:
+        """Whether the workers want cores they do not get."""
+        return (self.fetch.run_queue_ns or 0.0) > STARVED * self.fetch.mean_ns
+
+    @property
+    def saturated(self) -> bool:
+        """Whether the workers, or the cores they run on, have no time left."""
+        return self.inside.num_workers > 0 and ((self.inside.utilisation or 0.0) >= SATURATED or self.starved)
+
+    @property
     def cpu_share(self) -> float:
         """Of the fetch, on a core; 0 where the system does not say."""
         return (self.fetch.cpu_ns or 0.0) / self.fetch.mean_ns if self.fetch.mean_ns else 0.0
@@ -166,33 +176,22 @@ def _alone(case: _Case) -> Iterator[LoaderCause]:
 
 
 def _with_workers(case: _Case) -> Iterator[LoaderCause]:
-    inside = case.inside
-    saturated = (inside.utilisation or 0.0) >= SATURATED
-    sampler = _slow_sampler(case)
-    if sampler is not None:
-        yield sampler
-    if case.dominates(case.wait["pin"]):
-        yield LoaderCause(
-            "slow_pinning",
-            case.wait["pin"],
-            f"the pin thread takes {duration(case.took['pin'])} for a batch",
-            "Pin less: return only the tensors that go to the device, or DataLoader(…, pin_memory=False) "
-            "if copies to it are small.",
-            case.without(case.wait["pin"]),
-            {"pin_ns": round(case.took["pin"])},
-        )
+    saturated = case.saturated
+    beside = [cause for cause in (_slow_sampler(case), _slow_pinning(case)) if cause is not None]
+    yield from beside
     if not saturated and case.dominates(case.sending_ns):
         yield _slow_sending(case)
     elif saturated or case.dominates(case.making_ns):
-        yield from _slow_making(case, saturated)
+        yield from _slow_making(case, saturated, sum(cause.explained_ns for cause in beside))
 
 
-def _slow_making(case: _Case, saturated: bool) -> Iterator[LoaderCause]:
-    """The workers do not keep up. `explained`: all of the wait where they are saturated."""
+def _slow_making(case: _Case, saturated: bool, explained_ns: float) -> Iterator[LoaderCause]:
+    """The workers do not keep up. Where they are saturated, that is all of the wait but what is explained already."""
     inside = case.inside
     special = [cause for cause in (_slow_samples(case), _slow_collate(case)) if cause is not None]
     yield from special
-    explained = (inside.wait_ns if saturated else case.making_ns) - sum(cause.explained_ns for cause in special)
+    explained = inside.wait_ns - explained_ns if saturated else case.making_ns
+    explained = max(0.0, explained - sum(cause.explained_ns for cause in special))
     if not saturated:
         prefetch = case.best("prefetch")
         if prefetch is not None and prefetch.speedup >= WORTH_TRYING and not special:
@@ -207,15 +206,15 @@ def _slow_making(case: _Case, saturated: bool) -> Iterator[LoaderCause]:
                 {"fetch_p50_ns": round(case.fetch.p50_ns), "fetch_p95_ns": round(case.fetch.p95_ns)},
             )
             return
-    yield _short_of(case, max(explained, 0.0))
+    yield _short_of(case, explained)
 
 
 def _short_of(case: _Case, explained_ns: float) -> LoaderCause:
     """What a saturated worker is short of: a core, storage, something else, or company."""
     fetch, inside = case.fetch, case.inside
     workers = inside.num_workers
-    blocked, starved = fetch.blocked_ns or 0.0, fetch.run_queue_ns or 0.0
-    if starved > STARVED * fetch.mean_ns:
+    blocked = fetch.blocked_ns or 0.0
+    if case.starved:
         return _without_a_core(case, explained_ns)
     more = case.best("workers")
     count = int(more.settings.get("num_workers", workers)) if more is not None else workers
@@ -280,14 +279,18 @@ def _without_a_core(case: _Case, explained_ns: float) -> LoaderCause:
             case.without(min(explained_ns, fetch.run_queue_ns or 0.0)),
             {**evidence, "threads": round(threads, 2)},
         )
-    if case.foreign_cores is not None and case.foreign_cores >= FOREIGN_CORES:
+    known = case.foreign_cores
+    fits = case.cores is not None and workers + 1 <= case.cores
+    if known >= FOREIGN_CORES if known is not None else fits:
+        use = f"use {known:.1f} cores" if known is not None else "must use it, for there are enough for the training"
         return LoaderCause(
             "other_processes",
             explained_ns,
-            f"{_who(workers)} waiting for a core {starved}, and other processes use {case.foreign_cores:.1f} cores",
+            f"{_who(workers)} waiting for a core {starved}, and other processes {use}",
             "Give the training cores of its own (taskset, the job's CPU request), or stop what else runs there.",
             case.without(min(explained_ns, fetch.run_queue_ns or 0.0)),
             evidence,
+            sure=known is not None,
         )
     fewer = case.best("workers")
     count = int(fewer.settings.get("num_workers", 0)) if fewer is not None else 0
@@ -296,7 +299,7 @@ def _without_a_core(case: _Case, explained_ns: float) -> LoaderCause:
         "cpu_oversubscribed",
         explained_ns,
         f"{_who(workers)} waiting for a core {starved}"
-        + (f": {workers} workers and the training share {case.cores} cores" if case.cores else ""),
+        + (f", for they and the training share {case.cores}" if case.cores else ""),
         (f"DataLoader(…, num_workers={count}), and make a sample cheaper" if helps else "Make a sample cheaper")
         + ": the cores are full.",
         max(1.0, fewer.speedup) if fewer is not None and helps else case.predicted("item", explained_ns),
@@ -319,14 +322,16 @@ def _slow_sending(case: _Case) -> LoaderCause:
             case.without(case.sending_ns),
             parts,
         )
-    if took["unpickle"] > UNPICKLE_LONGER * took["pickle"] and case.cpu_share > BUSY_WORKER:
+    if took["unpickle"] > UNPICKLE_LONGER * took["pickle"]:
+        busy = case.cpu_share > BUSY_WORKER
         return LoaderCause(
-            "busy_worker_transfer",
+            "slow_handover",
             case.sending_ns,
-            f"opening a batch takes {duration(took['unpickle'])}, because the worker that has to hand over its "
-            "tensors is computing",
-            "Fewer tensors a batch (pack them into one); or torch.multiprocessing.set_sharing_strategy('file_system'), "
-            "which leaves files behind if the training is killed.",
+            f"opening a batch takes {duration(took['unpickle'])}, for each tensor is handed over by a thread of its "
+            "worker" + (", which is busy computing" if busy else ""),
+            "Fewer and larger batches, or fewer tensors in them; or "
+            "torch.multiprocessing.set_sharing_strategy('file_system'), which leaves files behind if the training is "
+            "killed.",
             case.predicted("transfer", case.sending_ns),
             parts,
         )
@@ -357,11 +362,27 @@ def _slow_sampler(case: _Case) -> LoaderCause | None:
     )
 
 
+def _slow_pinning(case: _Case) -> LoaderCause | None:
+    waited, took = case.wait["pin"], case.took["pin"]
+    if not case.dominates(waited):
+        return None
+    return LoaderCause(
+        "slow_pinning",
+        waited,
+        f"the pin thread takes {duration(took)} for a batch",
+        "Pin less: return only the tensors that go to the device, or DataLoader(…, pin_memory=False) if copies to it "
+        "are small.",
+        case.without(waited),
+        {"pin_ns": round(took)},
+    )
+
+
 def _slow_collate(case: _Case) -> LoaderCause | None:
     took = case.took["collate"]
     if took <= SLOW_COLLATE * case.fetch.mean_ns:
         return None
-    waited = max(case.wait["collate"], case.making_ns * took / max(case.fetch.mean_ns, 1.0))
+    made_for = case.inside.wait_ns if case.saturated else case.making_ns
+    waited = made_for * took / case.fetch.mean_ns
     if not case.dominates(waited):
         return None
     return LoaderCause(

@@ -1,9 +1,10 @@
 """What is wrong and what to do: causes, each with its evidence, remedy and predicted gain.
 
 Thresholds: a wait of less than INPUT_BOUND of the step is never a finding; from SEVERE on it is said without "partly".
-Why there is a wait is decided in `profkit.analysis.causes` for a DataLoader whose inside is known; where the evidence
-explains nothing, `input_bound` says so. Beginning passes anew is a finding from RESTARTS of the run and
-LEAST_RESTARTS_NS on, beginning the first from FIRST_START_NS on. A healthy run yields no finding.
+Why there is a wait is decided in `profkit.analysis.causes` for a DataLoader whose inside is known, and in
+`profkit.analysis.pipelines` for tf.data; where the evidence explains nothing, `input_bound` says so. Beginning passes
+anew is a finding from RESTARTS of the run and LEAST_RESTARTS_NS on, beginning the first from FIRST_START_NS on. A
+healthy run yields no finding.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from operator import itemgetter
 
 import polars as pl
 
-from profkit.analysis import causes
+from profkit.analysis import causes, pipelines
 from profkit.analysis.causes import LoaderCause, loader_causes
+from profkit.analysis.pipelines import pipeline_causes
 from profkit.analysis.remedies import remedy
 from profkit.analysis.report import Finding, Loading, Period, StepTime, Wait
 from profkit.analysis.steps import Restarts
@@ -25,6 +27,7 @@ from profkit.units import duration, percent
 CAUSES = {
     "input_bound": "the training loop waits for its data, and what was recorded does not say why",
     **causes.CAUSES,
+    **pipelines.CAUSES,
     "loader_restarts": "every pass over the input begins anew: workers, imports, first batches",
     **{name: f"beginning takes long: {what}" for name, (what, _) in causes.START_PARTS.items()},
 }
@@ -126,16 +129,45 @@ class _Verdict:
 
 def _waiting(verdict: _Verdict, given: Input) -> list[tuple[float, Finding]]:
     """Why the loop waits, each reason with the share of the step it explains; or that no one knows."""
-    reasons = loader_causes(given.inside, given.judged, given.foreign_cores) if given.inside is not None else []
-    if not reasons or given.inside is None:
+    if given.inside is not None:
+        reasons = loader_causes(given.inside, given.judged, given.foreign_cores)
+        waited_ns = given.inside.wait_ns
+    else:
+        reasons = _of_pipeline(verdict, given.loader)
+        waited_ns = verdict.share * verdict.step.mean
+    if not reasons:
         return [(verdict.share, _unexplained(verdict, given.loader))]
     first, *others = reasons
-    found = [(verdict.share, _explained(verdict, first, given.loader))]
-    for reason in others:
-        part = verdict.share * reason.explained_ns / given.inside.wait_ns
-        if part >= causes.RELEVANT:
-            found.append((part, _also(verdict, reason, part)))
-    return found
+    parts = [(verdict.share * reason.explained_ns / waited_ns, reason) for reason in others]
+    return [
+        (verdict.share, _explained(verdict, first, given.loader)),
+        *((part, _also(verdict, reason, part)) for part, reason in parts if part >= causes.RELEVANT),
+    ]
+
+
+def _of_pipeline(verdict: _Verdict, loader: Loader | None) -> list[LoaderCause]:
+    """Why a tf.data pipeline is waited for; what removing each reason gains is what it explains."""
+    if loader is None:
+        return []
+    step_ns = verdict.step.mean
+    return [
+        LoaderCause(
+            cause=found.name,
+            explained_ns=step_ns * (1 - 1 / found.speedup),
+            because=_as_reason(found.message),
+            remedy=found.remedy,
+            speedup=found.speedup,
+            evidence=dict(found.evidence),
+            sure=found.confidence != "low",
+        )
+        for found in pipeline_causes(loader, step_ns, verdict.share * step_ns)
+    ]
+
+
+def _as_reason(sentence: str) -> str:
+    """A sentence as the end of another."""
+    words = sentence.removesuffix(".")
+    return words if words.startswith("tf.data") else words[0].lower() + words[1:]
 
 
 def _explained(verdict: _Verdict, reason: LoaderCause, loader: Loader | None) -> Finding:

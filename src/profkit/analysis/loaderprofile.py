@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from profkit.analysis.loadersimulation import BatchCost, Costs
+from profkit.analysis.loadersimulation import BatchCost, Costs, simulate
 
 FEWEST_BATCHES = 8
 NEEDED = ("fetch_start_ns", "fetch_end_ns", "cpu_ns")
 USUAL_PREFETCH = 2  # torch's default
 
-# CPU time of a batch of two small tensors on its way, where the run has no workers that would show it: torch 2.13 in
-# a virtual machine on Linux, a loader of zeros. A machine of its own takes a third of it, many objects many times.
-ASSUMED_SEND_NS = 1_600_000.0
-ASSUMED_RECEIVE_NS = 1_200_000.0
+# CPU time that a batch's way adds where the run has no workers that would show it: torch 2.13 in a virtual machine on
+# Linux, batches of two tensors and half a megabyte. Pickling and shared memory in the worker; unpickling and touching
+# that memory in the training process. A machine of its own takes a third of it, many objects or megabytes many times.
+ASSUMED_SEND_NS = 2_800_000.0
+ASSUMED_RECEIVE_NS = 2_400_000.0
 ASSUMED_TRANSIT_NS = 60_000.0
 
 HELPERS_FROM = 0.2  # CPU time of other threads, over the training thread's, that is more than noise
@@ -100,11 +101,13 @@ def profile_of(batches: pl.DataFrame, num_workers: int, cpus: int | None) -> Loa
     )
     item_ns, collate_ns = float(steady["item_ns"].sum()), float(steady["collate_ns"].sum())
     transfer = _transfer(steady) if num_workers else _assumed_transfer(steady)
+    costs = replace(transfer, batches=tuple(BatchCost(*row) for row in rows))
+    prefetch_factor, cores = _prefetch_factor(steady, num_workers), cpus or os.cpu_count() or 1
     return LoaderProfile(
         num_workers=num_workers,
-        prefetch_factor=_prefetch_factor(steady, num_workers),
-        cores=cpus or os.cpu_count() or 1,
-        costs=replace(transfer, batches=tuple(BatchCost(*row) for row in rows)),
+        prefetch_factor=prefetch_factor,
+        cores=cores,
+        costs=_uncrowded(costs, num_workers, prefetch_factor, cores),
         item_share=item_ns / (item_ns + collate_ns) if item_ns + collate_ns else 1.0,
         assumes_transfer=num_workers == 0,
         run_queue_share=queued_ns / (queued_ns + computed_ns) if queued_ns else 0.0,
@@ -142,6 +145,28 @@ def _until_next(column: str) -> pl.Expr:
     """By how much a count of the worker has grown when its next fetch begins."""
     following = pl.col(column).shift(-1).over("loop", "worker", order_by="index")
     return following - pl.col(column)
+
+
+def _uncrowded(costs: Costs, num_workers: int, prefetch_factor: int, cores: int) -> Costs:
+    """The same on an otherwise idle machine: CPU times were measured while so many cores were busy as they were."""
+    if not num_workers:
+        return costs
+    crowding = simulate(costs, num_workers, prefetch_factor, cores).crowding
+    batches = tuple(
+        batch._replace(
+            fetch_cpu_ns=batch.fetch_cpu_ns / crowding,
+            consumer_cpu_ns=batch.consumer_cpu_ns / crowding,
+        )
+        for batch in costs.batches
+    )
+    pin_ns = None if costs.pin_ns is None else (costs.pin_ns[0] / crowding, costs.pin_ns[1])
+    return replace(
+        costs,
+        batches=batches,
+        send_cpu_ns=costs.send_cpu_ns / crowding,
+        receive_cpu_ns=costs.receive_cpu_ns / crowding,
+        pin_ns=pin_ns,
+    )
 
 
 def _prefetch_factor(steady: pl.DataFrame, num_workers: int) -> int:

@@ -3,7 +3,8 @@
 Discrete events: indices go round robin to workers, `prefetch_factor` per worker ahead; each worker fetches and
 sends in the order it was asked; the training process takes batches as they come, holds those that are early, and
 works on each before it asks for the next. Whoever computes shares the cores evenly with all others that do
-(processor sharing), so contention is made anew by every simulation. Nothing is random.
+(processor sharing), and is the slower the more cores are busy (caches, memory, interrupts), so contention is made anew
+by every simulation. Nothing is random.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ Then = Callable[[], None]
 
 MEASURED_BATCHES = 120  # at least; the batches of the profile are used again from the first one
 WARM_UP_BATCHES = 8  # besides those that are prefetched
+CROWDING = 0.15  # CPU time the same work takes more when all cores are busy, as a share; half of it for half of them
 
 
 class BatchCost(NamedTuple):
@@ -51,10 +53,14 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Means of a steady batch, in nanoseconds: from request to request, and of that waiting."""
+    """Means of a steady batch, in nanoseconds: from request to request, and of that waiting.
+
+    `crowding`: CPU time over what the same work takes on an otherwise idle machine.
+    """
 
     step_ns: float
     wait_ns: float
+    crowding: float = 1.0
 
 
 def simulate(costs: Costs, num_workers: int, prefetch_factor: int, cores: int) -> Outcome:
@@ -68,7 +74,8 @@ def simulate(costs: Costs, num_workers: int, prefetch_factor: int, cores: int) -
     while not loop.done:
         machine.advance()
     waits = loop.waits_ns[warm_up:]
-    return Outcome((machine.now_ns - loop.asked_ns[warm_up]) / measured, sum(waits) / measured)
+    step_ns = (machine.now_ns - loop.asked_ns[warm_up]) / measured
+    return Outcome(step_ns, sum(waits) / measured, machine.crowding())
 
 
 class _Machine:
@@ -83,6 +90,7 @@ class _Machine:
         self._cores = cores
         self._virtual_ns = 0.0  # what each job has computed that was there from the beginning
         self._load = 0.0  # cores asked for
+        self._used_ns = self._done_ns = 0.0  # CPU time, and what it would have been without crowding
         self._computing: list[tuple[float, int, float, Then]] = []  # virtual end, order, cores asked for
         self._blocked: list[tuple[float, int, Then]] = []
         self._order = 0  # of jobs that end at once: the one that began first
@@ -101,9 +109,16 @@ class _Machine:
         self._order += 1
         heappush(self._blocked, (self.now_ns + time_ns, self._order, then))
 
+    def crowding(self) -> float:
+        """CPU time until now over the work that was done in it."""
+        return self._used_ns / self._done_ns if self._done_ns else 1.0
+
     def advance(self) -> None:
         """Go to the next end of a job, and to what follows it."""
-        rate = 1.0 if self._load <= self._cores else self._cores / self._load
+        busy = min(self._load, self._cores)
+        slowed = 1.0 + CROWDING * (busy - 1) / (self._cores - 1) if busy > 1 else 1.0
+        rate = (1.0 if self._load <= self._cores else self._cores / self._load) / slowed
+        before_ns = self.now_ns
         computed_ns = self.now_ns + (self._computing[0][0] - self._virtual_ns) / rate if self._computing else None
         if computed_ns is None or (self._blocked and self._blocked[0][0] < computed_ns):
             end_ns, _, then = heappop(self._blocked)
@@ -113,6 +128,9 @@ class _Machine:
             self._virtual_ns, _, width, then = heappop(self._computing)
             self._load = self._load - width if self._computing else 0.0
             self.now_ns = computed_ns
+        used_ns = busy * (self.now_ns - before_ns)
+        self._used_ns += used_ns
+        self._done_ns += used_ns / slowed
         then()
 
 

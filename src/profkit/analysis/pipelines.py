@@ -242,7 +242,7 @@ def _stage_of_spans(path: str, count: int, args: str | None, took: dict[str, int
 def _measured(case: _Case) -> list[PipelineCause]:
     """Causes by what the stages took: who is saturated, then what makes it slow."""
     own, slow = case.sections[0], max(case.sections[1:], key=attrgetter("batch_ns"), default=None)
-    if own.work_ns >= LEAST_BUSY * case.wait_ns:
+    if own.of_training and own.work_ns >= LEAST_BUSY * case.wait_ns:
         found = [_no_prefetch(case, own), *_of_section(case, own)]
         return sorted(found, key=attrgetter("speedup"), reverse=True)
     utilisation = slow.batch_ns / case.step_ns if slow else 0.0
@@ -256,7 +256,7 @@ def _no_prefetch(case: _Case, own: Section) -> PipelineCause:
     return PipelineCause(
         name="tf_no_prefetch",
         message=f"The training thread makes each batch itself, in {duration(own.work_ns)}: nothing works ahead.",
-        remedy=_PREFETCH,
+        remedy=f"{_PREFETCH}.",
         speedup=case.gain(own, own.work_ns),
         evidence={"own_ns_per_batch": round(own.work_ns), **_detail(case.flaw("tf_no_prefetch"))},
         confidence="high" if own.work_ns >= SATURATED * case.wait_ns else "medium",

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from profkit.analysis.pipelines import pipeline_causes
 from profkit.trace.model import Loader
 
 MOST_WORKERS_UNASKED = 8  # advised where the number of cores is not known
@@ -59,7 +58,7 @@ def remedy(step_ns: float, wait_ns: float, loader: Loader | None) -> Remedy:
     cores = settings.get("cpus")
     case = _Case(step_ns, wait_ns, cores if isinstance(cores, int) and cores > 0 else None)
     if loader is not None and loader.stages and loader.stages[0].elements and "workers" not in settings:
-        return _of_pipeline(case, loader)
+        return Remedy("What tf.data's stages take does not explain the wait.", case.best, {})
     for setting, advice in (("num_workers", _DATALOADER), ("workers", _PYDATASET)):
         workers = settings.get(setting)
         if isinstance(workers, int):
@@ -87,11 +86,3 @@ def _of_workers(case: _Case, workers: int, advice: Callable[[int], str]) -> Reme
         limit = f"there are {case.cores} cores" if case.cores else "the number of cores is not known"
         text += f"; {wanted} would hide the wait, but {limit}: make a sample cheaper too"
     return Remedy(f"{text}.", case.speedup(produce_ns, target), {})
-
-
-def _of_pipeline(case: _Case, loader: Loader) -> Remedy:
-    """What removes the pipeline's first cause."""
-    causes = pipeline_causes(loader, case.step_ns, case.wait_ns)
-    if not causes:
-        return Remedy("What tf.data's stages take does not explain the wait.", case.best, {})
-    return Remedy(causes[0].remedy, causes[0].speedup, causes[0].evidence)

@@ -16,6 +16,7 @@ from profkit.analysis.loading import judged_batches, loading
 from profkit.analysis.memory import memory
 from profkit.analysis.opclasses import operator_classes, unclassified
 from profkit.analysis.operators import Operators, kernels, operators
+from profkit.analysis.pipelines import correctness_notes, with_stages
 from profkit.analysis.report import Loading, Memory, Report, StepRow, Wait
 from profkit.analysis.steps import (
     Sample,
@@ -46,7 +47,10 @@ def report(run: Run) -> Report:
     stall_share = _stall_share(waited)
     steps = run.steps.height or sum(len(part.number) for part in parts if not part.whole_trace)
     judged = len(sample.duration_ns) if sample else 0
-    loaders = run.info.loaders or loaders_of(traces)
+    known = run.info.loaders or loaders_of(traces)
+    loaders = {
+        number: with_stages(loader, traces) if loader.name == "tf.data" else loader for number, loader in known.items()
+    }
     inside, batches = _inside(run), judged_batches(run)
     counters = _counters(run.counters)
     given = Input(loaders, restarts(run.steps), inside, batches, _foreign_cores(counters, run))
@@ -85,7 +89,11 @@ def report(run: Run) -> Report:
         dropped=_added([t.info.dropped for t in traces]),
         repaired=_added([t.info.repaired for t in traces]),
         counts=_added([t.info.counts for t in traces]),
-        notes=[*run.info.notes, *(note for t in traces for note in t.info.notes)],
+        notes=[
+            *run.info.notes,
+            *(note for loader in loaders.values() for note in correctness_notes(loader)),
+            *(note for t in traces for note in t.info.notes),
+        ],
         windows=len(traces),
         recorded=bool(with_operators),
         window_steps=[row for part in parts if not part.whole_trace for row in _rows(part)],

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from profkit.analysis.loaderprofile import LoaderProfile, profile_of
+from profkit.analysis.loaderprofile import LoaderProfile as LoaderProfile
+from profkit.analysis.loaderprofile import profile_of as profile_of
 from profkit.analysis.loadersimulation import Outcome, simulate
 from profkit.analysis.loading import judged_batches
 from profkit.analysis.report import Prediction
@@ -49,17 +50,17 @@ def predict(profile: LoaderProfile, settings: Settings) -> Outcome:
 
 
 def predictions(profile: LoaderProfile, batch_size: int | None = None) -> list[Prediction]:
-    """Other numbers of workers with the run's own among them, prefetch factors with the best of these, other batch
-    sizes, and the run without one stage. Speed-ups are in samples per second.
+    """Other numbers of workers with the run's own among them, prefetch factors with the run's own workers or else the
+    best number of them, other batch sizes, and the run without one stage. Speed-ups are in samples per second.
     """
     predicted, present = Predictor(profile), Settings.of(profile)
     curve = predicted.workers(worker_counts(profile))
-    best = int(knee(curve).settings["num_workers"]) or profile.num_workers
+    workers = profile.num_workers or int(knee(curve).settings["num_workers"])
     scales = [scale for scale in BATCH_SCALES if batch_size is None or (scale * batch_size).is_integer()]
     stages = [stage for stage in STAGES if stage != "transfer" or profile.num_workers]
     return [
         *curve,
-        *(predicted.prefetch(best, PREFETCH_FACTORS) if best else ()),
+        *(predicted.prefetch(workers, PREFETCH_FACTORS) if workers else ()),
         *(predicted("batch", replace(present, batch_scale=s), **_batch(s, batch_size)) for s in scales),
         *(predicted("without", replace(present, without=stage), stage=stage) for stage in stages),
     ]
@@ -92,8 +93,12 @@ class Predictor:
     def prefetch(self, num_workers: int, factors: Iterable[int]) -> list[Prediction]:
         """Prefetch factors, with this number of workers."""
         return [
-            self("prefetch", replace(self._present, num_workers=num_workers, prefetch_factor=factor),
-                 num_workers=num_workers, prefetch_factor=factor)
+            self(
+                "prefetch",
+                replace(self._present, num_workers=num_workers, prefetch_factor=factor),
+                num_workers=num_workers,
+                prefetch_factor=factor,
+            )
             for factor in factors
         ]
 
@@ -131,6 +136,8 @@ def _confidence(profile: LoaderProfile, settings: Settings, now: Outcome) -> str
     """high: measured settings, or between them; low: an assumption or foreign load decides; medium: all else."""
     if settings.batch_scale != 1 or abs(now.step_ns / profile.step_ns - 1) > SELF_ERROR:
         return "low"
+    if profile.num_workers and not settings.num_workers:
+        return "low"  # shared memory is part of what the run's fetches cost, and not needed without workers
     if settings == Settings.of(profile):
         return "high"
     if profile.assumes_transfer and settings.num_workers:

@@ -6,3 +6,4 @@ PLUGIN, TAG = "profkit", "profkit/page"
 FILES = "plugins/profkit/page"  # below the folder of TensorBoard's run
 STATIC = Path(__file__).parent / "static"
 SCRIPT = STATIC / "index.js"  # the page, built from web/
+ON_DEMAND = (STATIC / "loading.js",)  # views that the page asks for when they are first looked at

@@ -12,6 +12,8 @@ export interface Source {
   report(run: string, window: number, signal: AbortSignal): Promise<Report>;
   /** The columnar binary of one window (docs/format.md, "The timeline"), decompressed. */
   timeline(run: string, window: number, signal: AbortSignal): Promise<ArrayBuffer>;
+  /** Has a module of the page run that is loaded on demand. */
+  module(name: string): Promise<unknown>;
   /** Calls back whenever there may be something new; returns what ends that. */
   watch(changed: () => void): () => void;
 }

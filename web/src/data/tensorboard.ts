@@ -3,6 +3,7 @@ import type { Source } from "./source";
 import type { Page } from "./types";
 
 const POLL = 5_000; // milliseconds
+const SILENT = "TensorBoard does not answer. Is it still running?";
 const NEWS = ["experimental.DataReloaded", "experimental.RunsChanged"];
 
 /** The plugin's routes, found from where this script lies, so that a path prefix is no concern. */
@@ -21,6 +22,10 @@ export function tensorboard(): Source {
     report: async (run, window, signal) => (await ask("report", { run, window: `${window}` }, signal)).json(),
     timeline: async (run, window, signal) =>
       (await ask("timeline", { run, window: `${window}` }, signal)).arrayBuffer(),
+    module: (name) =>
+      import(`${new URL(`${name}.js`, import.meta.url)}`).catch(() => {
+        throw new Error(SILENT);
+      }),
     watch(changed) {
       const endMessages = onHostMessage((type) => NEWS.includes(type) && changed());
       const timer = setInterval(() => running.size && !document.hidden && changed(), POLL);
@@ -35,7 +40,7 @@ export function tensorboard(): Source {
 /** The response, if it is a good one. Rejects with a sentence. */
 async function answer(url: URL, signal: AbortSignal): Promise<Response> {
   const response = await fetch(url, { signal }).catch((error: Error) => {
-    throw signal.aborted ? error : new Error("TensorBoard does not answer. Is it still running?");
+    throw signal.aborted ? error : new Error(SILENT);
   });
   if (response.ok) return response;
   const said: { error?: string } = await response.json().catch(() => ({}));

@@ -105,6 +105,89 @@ export interface Finding {
   confidence: "high" | "medium" | "low";
 }
 
+/** A stage of a batch's way: its own mean time, null for a remainder, and the part of the mean wait it explains. */
+export interface LoadingStage {
+  name: string;
+  mean_ns: number | null;
+  wait_ns: number;
+}
+
+export interface Fetch {
+  mean_ns: number;
+  p50_ns: number;
+  p95_ns: number;
+  max_ns: number;
+  cpu_ns: number | null;
+  run_queue_ns: number | null;
+  blocked_ns: number | null;
+  read_chars: number | null;
+  read_bytes: number | null;
+}
+
+export interface WorkerLoad {
+  worker: number | null; // null: the training process
+  pid: number | null;
+  batches: number;
+  busy_share: number;
+  fetch_ns: number;
+}
+
+/** What beginning a pass takes, as means over the passes. */
+export interface LoaderStartup {
+  passes: number;
+  first_wait_ns: number;
+  process_ns: number;
+  init_ns: number;
+  dataset_ns: number;
+  first_fetch_ns: number;
+  started_workers: number;
+}
+
+export interface SlowSample {
+  index: number | null;
+  duration_ns: number;
+  worker: number | null;
+  batch: number | null;
+  step: number | null;
+}
+
+export interface TransformTime {
+  name: string;
+  calls: number;
+  mean_ns: number;
+  share: number;
+}
+
+/** `kind`: workers, prefetch, batch or without. */
+export interface Prediction {
+  kind: string;
+  settings: Record<string, string | number>;
+  step_ns: number;
+  wait_ns: number;
+  speedup: number;
+  confidence: "high" | "medium" | "low";
+}
+
+/** The inside of the training loop's loader. */
+export interface Loading {
+  loader: string;
+  settings: Record<string, Scalar>;
+  batches: number;
+  num_workers: number;
+  wait_ns: number;
+  interval_ns: number;
+  stages: LoadingStage[];
+  fetch: Fetch | null;
+  utilisation: number | null;
+  queue_depth: number[]; // [i]: requests that found i batches ready
+  workers: WorkerLoad[];
+  startup: LoaderStartup | null;
+  slowest_samples: SlowSample[];
+  median_sample_ns: number | null;
+  transforms: TransformTime[];
+  predictions: Prediction[];
+}
+
 export interface Overhead {
   outside_ns_per_step: number | null;
   outside_share: number | null;
@@ -138,6 +221,8 @@ export interface Report {
   stall_share: number | null;
   wait: Wait | null;
   wait_histogram: Histogram | null;
+  /** Null: nobody looked inside the loader; pages of earlier versions have none. */
+  loading?: Loading | null;
   breakdown_ns: Record<string, number>;
   breakdown_steps: number;
   phases_ns: Record<string, number>;
@@ -182,6 +267,19 @@ export interface Curve {
   value: number[];
 }
 
+/** Waits by what they waited for. Of every `stretch` batches the longest wait is here. */
+export interface BatchSeries {
+  stretch: number;
+  step: (number | null)[];
+  asked_ns: number[]; // since the run's beginning
+  wait_ns: number[];
+  by_stage: Record<string, number[]>; // add up to `wait_ns`
+  ready: (number | null)[];
+  worker: (number | null)[];
+  fetch_start_ns: (number | null)[];
+  fetch_ns: (number | null)[];
+}
+
 export interface PipelineStage {
   name: string;
   elements: number;
@@ -191,10 +289,18 @@ export interface PipelineStage {
   tuned: boolean;
 }
 
+/** What a pipeline's definition shows before it runs. */
+export interface PipelineFlaw {
+  cause: string;
+  stage: string;
+  detail: string;
+}
+
 export interface Loader {
   name: string;
   settings: Record<string, Scalar>;
   stages: PipelineStage[];
+  flaws?: PipelineFlaw[];
 }
 
 /** A recorded window. Its report and its timeline are fetched when they are asked for. */
@@ -222,6 +328,8 @@ export interface Page {
   steps: StepSeries;
   counters: Curve[];
   loaders: Record<string, Loader>;
+  batches?: BatchSeries; // empty where nobody looked inside the loader
+  last_batches?: BatchSeries; // the end of the same, whole
   windows: WindowEntry[];
 }
 

@@ -5,6 +5,8 @@ import { Tip } from "./Tip";
 
 interface FigureProps<Row> {
   title: string;
+  /** What a link finds it by. */
+  id?: string;
   meaning?: string;
   /** The same as a table, for whoever would rather read than look. */
   columns?: Column<Row>[];
@@ -15,10 +17,10 @@ interface FigureProps<Row> {
 }
 
 /** A card with a chart, or with the chart's table. */
-export function Figure<Row>({ title, meaning, columns, rows, width = "", children }: FigureProps<Row>) {
+export function Figure<Row>({ title, id, meaning, columns, rows, width = "", children }: FigureProps<Row>) {
   const [isTable, setTable] = useState(false);
   return (
-    <section class={`card ${width}`}>
+    <section class={`card ${width}`} id={id}>
       <header>
         <h2>{meaning ? <Tip text={meaning}>{title}</Tip> : title}</h2>
         {columns && (

@@ -76,7 +76,8 @@ export function Series(props: SeriesProps) {
   );
 }
 
-function useWidth() {
+/** A box, and its width in CSS pixels. */
+export function useWidth() {
   const box = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(0);
   useLayoutEffect(() => {

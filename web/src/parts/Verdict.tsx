@@ -4,9 +4,6 @@ import { ratio } from "../units";
 import { plain, valued } from "../words";
 import { Copyable } from "./Copyable";
 
-/** Where a cause can be looked into. */
-const EVIDENCE_VIEWS: Record<string, [view: string, title: string]> = { input_bound: ["data", "Data loading"] };
-
 /** The verdict as the largest text there is, and a card for each finding. */
 export function Verdict() {
   const { page } = useShown();
@@ -36,10 +33,17 @@ const adviceWithoutSteps = (state: string): string =>
     ? "The first steps appear here as soon as they have ended."
     : "Mark the steps with run.step() or @profkit.step, or let a framework's callback do it, and record again.";
 
-function FindingCard({ finding, isHeadline }: { finding: Finding; isHeadline: boolean }) {
+interface FindingProps {
+  finding: Finding;
+  isHeadline: boolean;
+  /** Shows what a cause rests on; all causes are the input's. */
+  look?(cause: string): void;
+}
+
+export function FindingCard({ finding, isHeadline, look }: FindingProps) {
   const { go } = useShown();
   const { cause, message, remedy, predicted_speedup, confidence, evidence } = finding;
-  const view = EVIDENCE_VIEWS[cause];
+  const open = look ?? (() => go({ view: "data", part: cause }, true));
   return (
     <article class="finding">
       {!isHeadline && <h2>{message}</h2>}
@@ -54,6 +58,10 @@ function FindingCard({ finding, isHeadline }: { finding: Finding; isHeadline: bo
           </>
         )}
         {" · "}confidence {confidence}
+        {" · "}
+        <button class="link" onClick={() => open(cause)}>
+          {look ? "Look into it" : "Look into it: Data loading"}
+        </button>
       </p>
       <details>
         <summary>Evidence</summary>
@@ -65,11 +73,6 @@ function FindingCard({ finding, isHeadline }: { finding: Finding; isHeadline: bo
             </div>
           ))}
         </dl>
-        {view && (
-          <button class="link" onClick={() => go({ view: view[0] }, true)}>
-            Look into it: {view[1]}
-          </button>
-        )}
       </details>
     </article>
   );

@@ -1,5 +1,5 @@
 import type { ComponentType } from "preact";
-import { DataLoading } from "./DataLoading";
+import { onDemand } from "../parts/OnDemand";
 import { Flame } from "./Flame";
 import { Memory } from "./Memory";
 import { Operators } from "./Operators";
@@ -19,5 +19,5 @@ export const VIEWS: View[] = [
   { id: "operators", title: "Operators", component: Operators },
   { id: "flame", title: "Flame graph", component: Flame },
   { id: "memory", title: "Memory", component: Memory },
-  { id: "data", title: "Data loading", component: DataLoading },
+  { id: "data", title: "Data loading", component: onDemand("loading") },
 ];
