@@ -6,10 +6,14 @@ BIN    := $(VENV)/bin
 BARE   := $(VENV)-bare
 SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproject.toml
 
-# Tests that need a framework and those that need none run beside each other; those that measure time run alone.
-TIMED   := $(addprefix tests/,test_import.py test_one_clock.py test_page_in_browser.py test_planted_stalls.py)
+# Two rows of tests run beside each other: most that need a framework; those that need none, and then the other ones
+# (LATER, which makes the rows equally long). Those that measure time run alone.
+TIMED   := $(addprefix tests/,test_import.py test_one_clock.py test_page_in_browser.py test_planted_stalls.py \
+               test_loader_truth.py test_loader_causes.py test_tf_data_causes.py test_tune_live.py)
+LATER   := $(addprefix tests/,test_dataloader_hook.py test_loader_shapes.py test_loader_faults.py test_samples.py \
+               test_tf_data_flaws.py)
 NEEDY   := $(addprefix tests/,$(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py))
-WITH    := $(filter-out $(TIMED),$(NEEDY))
+WITH    := $(filter-out $(TIMED) $(LATER),$(NEEDY))
 WITHOUT := $(addprefix --ignore=,$(sort $(NEEDY) $(TIMED)))
 QUIET   := tests/test_import.py::test_importing_profkit_takes_less_than_40_ms
 PAGE    := src/profkit/tensorboard/static/index.js
@@ -30,11 +34,11 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/mypy -p profkit
 	$(BIN)/mypy tests samples benchmarks docs/pictures.py
 	rm -f .coverage .coverage.*
-	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider --deselect $(QUIET)) \
-	    > $(VENV)/without.log 2>&1 & without=$$!; \
-	$(BIN)/coverage run -p -m pytest $(WITH); with=$$?; \
-	wait $$without; without=$$?; grep -v '^SKIPPED' $(VENV)/without.log | tail -n 400; \
-	test $$with = 0 && test $$without = 0
+	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider --deselect $(QUIET) \
+	    && $(BIN)/coverage run -p -m pytest --durations=10 $(LATER)) > $(VENV)/beside.log 2>&1 & beside=$$!; \
+	$(BIN)/coverage run -p -m pytest --durations=10 $(WITH); with=$$?; \
+	wait $$beside; beside=$$?; grep -v '^SKIPPED' $(VENV)/beside.log | tail -n 400; \
+	test $$with = 0 && test $$beside = 0
 	$(BIN)/coverage run -p -m pytest --durations=20 $(TIMED)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25

@@ -17,8 +17,8 @@ USUAL_PREFETCH = 2  # torch's default
 # CPU time that a batch's way adds where the run has no workers that would show it: torch 2.13 in a virtual machine on
 # Linux, batches of two tensors and half a megabyte. Pickling and shared memory in the worker; unpickling and touching
 # that memory in the training process. A machine of its own takes a third of it, many objects or megabytes many times.
-ASSUMED_SEND_NS = 2_800_000.0
-ASSUMED_RECEIVE_NS = 2_400_000.0
+ASSUMED_SEND_NS = 2_500_000.0
+ASSUMED_RECEIVE_NS = 2_100_000.0
 ASSUMED_TRANSIT_NS = 60_000.0
 
 HELPERS_FROM = 0.2  # CPU time of other threads, over the training thread's, that is more than noise
