@@ -11,15 +11,17 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import importing, page, reading, recording, xplane
+from benchmarks import importing, loading, page, reading, recording, whatif, xplane
 from benchmarks.outcome import Outcome, outcome_text
 
 BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
     "importing": importing.run,
     "recording": recording.run,
+    "loading": loading.run,
     "reading": reading.run,
     "xplane": xplane.run,
     "page": page.run,
+    "whatif": whatif.run,
 }
 PACKAGES = (
     "profkit",

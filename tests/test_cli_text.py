@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 
 from profkit.analysis.report import (
     DeviceMemory,
+    Fetch,
     Finding,
+    Loading,
+    LoadingStage,
     Memory,
     Operator,
     OperatorClass,
@@ -413,3 +416,34 @@ def test_classes_have_device_time_where_a_device_was_recorded() -> None:
 
 def test_a_run_without_operators_shows_no_classes() -> None:
     assert "Operators by class" not in shown(a_report())
+
+
+def inside_a_loader(wait_ms: float) -> Loading:
+    """A loader whose wait is mostly for samples, and for one of which hardly anything is for its sampler."""
+    waits = {"sampler": 0.01, "item": 0.69, "unpickle": 0.3}
+    return Loading(
+        loader="DataLoader",
+        settings={},
+        batches=1_200,
+        num_workers=2,
+        wait_ns=wait_ms * MS,
+        interval_ns=100 * MS,
+        stages=[LoadingStage(name=name, mean_ns=None, wait_ns=share * wait_ms * MS) for name, share in waits.items()],
+        fetch=Fetch(
+            mean_ns=20 * MS, p50_ns=0, p95_ns=0, max_ns=0, cpu_ns=15 * MS, run_queue_ns=4 * MS, blocked_ns=1 * MS
+        ),
+        utilisation=0.9,
+    )
+
+
+def test_the_wait_is_divided_by_what_was_waited_for() -> None:
+    text = verdict(a_report(loading=inside_a_loader(40.0)), None, 100, colour=False)
+    block = text[text.index("What was waited for: 40 ms a batch, mean of 1,200") :].splitlines()[:4]
+    assert [line.split()[0] for line in block[1:3]] == ["item", "unpickle"]
+    assert block[1].endswith("69 %")
+    assert block[3].strip() == "making a batch: 20 ms, 75 % computing, 20 % waiting for a core, 5.0 % blocked"
+
+
+def test_a_wait_that_does_not_matter_is_not_divided() -> None:
+    assert "waited for:" not in verdict(a_report(loading=inside_a_loader(4.9)), None, 100, colour=False)
+    assert "waited for:" not in verdict(a_report(), None, 100, colour=False)

@@ -31,6 +31,8 @@ BAR_CELLS = 40
 NAME_CELLS = 20  # a table gives up columns before it makes names narrower than this
 SLIGHT = 0.1  # a slowdown below is said in per cent, above as a factor
 WORTH_PROMISING = 1.05  # a smaller gain is within the prediction's error
+WORTH_DIVIDING = 0.05  # of the time from batch to batch: a smaller wait is not divided
+WORTH_A_BAR = 0.03  # of the wait
 
 BOLD, DIM, UNDERLINED = "1", "2", "4"
 Paint = Callable[[str, str], str]  # text, SGR codes -> text
@@ -55,6 +57,7 @@ def verdict(
     blocks = [
         _judgement(report, inside, paint),
         _breakdown(report, inside, paint),
+        _waiting(report, inside, paint),
         _classes(report, inside, paint, top),
         _operators(report, inside, paint, top, by_shape),
         _device_work(report.kernels, inside, paint, top),
@@ -162,20 +165,47 @@ def _breakdown(report: Report, width: int, paint: Paint) -> list[str]:
     if not total:
         return []
     names = [name for name in PALETTE if name in report.breakdown_ns]
-    shown = [name for name in names if report.breakdown_ns[name]]
-    shares = [report.breakdown_ns[name] / total for name in shown]
+    shown = {name: report.breakdown_ns[name] for name in names if report.breakdown_ns[name]}
+    lines = [*cells.wrap(_where(report, total), width), *_bars(shown, PALETTE, total, width, paint)]
+    if none := [_words(name) for name in names if name not in shown]:
+        lines += [paint(line, DIM) for line in cells.wrap(f"none: {', '.join(none)}", width)]
+    return lines
+
+
+def _bars(times_ns: dict[str, float], colours: dict[str, int], total: float, width: int, paint: Paint) -> list[str]:
+    """A bar for each name, as long as its part of the total."""
+    shares = [time_ns / total for time_ns in times_ns.values()]
     columns = [
-        _Column("", [duration(report.breakdown_ns[name]) for name in shown], 1),
+        _Column("", [duration(time_ns) for time_ns in times_ns.values()], 1),
         _Column("", [percent(share) for share in shares], 2),
     ]
     label_cells = max(map(len, PALETTE)) + 2
     room = min(BAR_CELLS, width - label_cells - sum(column.width for column in columns))
-    lines = cells.wrap(_where(report, total), width)
-    for index, name in enumerate(shown):
-        bar = paint(cells.left(cells.bar(shares[index], room), room), f"38;5;{PALETTE[name]}")
-        lines.append(f"{_words(name):{label_cells}}{bar}" + "".join(column.row(index) for column in columns))
-    if none := [_words(name) for name in names if name not in shown]:
-        lines += [paint(line, DIM) for line in cells.wrap(f"none: {', '.join(none)}", width)]
+    return [
+        f"{_words(name):{label_cells}}"
+        + paint(cells.left(cells.bar(shares[index], room), room), f"38;5;{colours.get(name, PALETTE['data_wait'])}")
+        + "".join(column.row(index) for column in columns)
+        for index, name in enumerate(times_ns)
+    ]
+
+
+def _waiting(report: Report, width: int, paint: Paint) -> list[str]:
+    """What the loop waited for, where that matters and somebody looked: a bar per stage, in a batch's order."""
+    inside = report.loading
+    if inside is None or not inside.wait_ns or inside.wait_ns < WORTH_DIVIDING * inside.interval_ns:
+        return []
+    shown = {s.name: s.wait_ns for s in inside.stages if s.wait_ns >= WORTH_A_BAR * inside.wait_ns}
+    title = f"What was waited for: {duration(inside.wait_ns)} a batch, mean of {inside.batches:,}"
+    lines = [*cells.wrap(title, width), *_bars(shown, {}, inside.wait_ns, width, paint)]
+    fetch = inside.fetch
+    if fetch is not None and fetch.cpu_ns is not None and fetch.run_queue_ns is not None:
+        parts = {
+            "computing": fetch.cpu_ns,
+            "waiting for a core": fetch.run_queue_ns,
+            "blocked": fetch.blocked_ns or 0.0,
+        }
+        words = ", ".join(f"{percent(part / fetch.mean_ns)} {name}" for name, part in parts.items())
+        lines += [paint(line, DIM) for line in cells.wrap(f"making a batch: {duration(fetch.mean_ns)}, {words}", width)]
     return lines
 
 
