@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter_ns as now
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from torch.utils.data import DataLoader, _utils, dataloader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
@@ -27,18 +27,31 @@ from profkit.records import LoaderOpened
 from profkit.records import Samples as SamplesRecord
 
 from . import dataloader_parcels, dataloader_seams
-from .dataloader_fetchers import ProcessIO, Samples, Schedstat, TimedFetcher, integer
+from .dataloader_fetchers import Detail, ProcessIO, Samples, Schedstat, TimedFetcher, integer, moment
 from .dataloader_pinning import Threads
 from .dataloader_progress import Progress
 from .dataloader_transforms import TransformClocks
-from .dataloader_workers import DETAILED_FETCHES, Assignment, WorkerStart
+from .dataloader_workers import Assignment, WorkerStart
 
 Method = Callable[..., Any]
 
-BUDGET_NS, BUDGET_SHARE = 100_000, 0.01  # what following a batch may take: the larger of the two
+BUDGET_NS, BUDGET_SHARE = (
+    200_000,
+    0.02,
+)  # what following a batch may take, the larger of the two: twice what it usually does
 JUDGED_BATCHES = 64
 ALL_BATCHES, THINNED = 20_000, 17  # of each loader: so many are recorded, and then every so many; a prime, so that
 # workers, which take turns, are all met
+
+
+class _Known:
+    """What is known of one loader over all passes."""
+
+    __slots__ = ("batches", "detail", "loops")
+
+    def __init__(self) -> None:
+        self.loops = self.batches = 0  # begun, seen
+        self.detail = Detail()  # of the fetches in the training process
 
 
 class DataLoaderHook:
@@ -50,10 +63,12 @@ class DataLoaderHook:
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
         self._progress: WeakKeyDictionary[Any, Progress] = WeakKeyDictionary()  # by iterator
-        self._loops: dict[int, int] = {}  # loader -> passes over it that were begun
+        self._known: dict[int, _Known] = {}  # by the loader's number
+        self._opening: Any = None  # the loader whose iterator the training loop is making
+        self._fetchers: WeakSet[TimedFetcher] = WeakSet()  # of the training process
+        self._transforms = TransformClocks()
+        self._with_workers: tuple[type, ...] = ()  # the iterators that are followed
         self._looks_inside = False
-        self._batches: dict[int, int] = {}  # loader -> batches seen
-        self._asking_ns = self._judged_from = 0
         self._own: list[int] = []  # nanoseconds for each batch since this was last judged
 
     def start(self, recorder: Recorder) -> None:
@@ -62,8 +77,10 @@ class DataLoaderHook:
         if not _looks_as_expected():
             recorder.note("this version of PyTorch's DataLoader is not known: its waits are not recorded")
             return
-        self._offset_ns = recorder.clock() - now()
+        self._judged_from = now()
+        self._offset_ns = recorder.clock() - self._judged_from
         self._schedstat, self._process_io = Schedstat(), ProcessIO()
+        self._undo += [self._schedstat.close, self._process_io.close]
         self._replace(_BaseDataLoaderIter, "__next__", self._timed_next)
         self._replace(DataLoader, "__iter__", self._timed_iter)
         unknown = dataloader_seams.unknown()
@@ -89,10 +106,19 @@ class DataLoaderHook:
         """Waits are recorded all the time."""
 
     def stop(self) -> None:
-        """Put the original methods back. Fetchers keep their clocks and stop reading them: iterators may live on."""
-        self._looks_inside = False
+        """Put the original methods back. Iterators may live on: workers send what they clock, and nobody reads it."""
+        self._look_no_longer()
         while self._undo:
             self._undo.pop()()
+
+    def _look_no_longer(self) -> None:
+        self._looks_inside = False
+        for progress in self._progress.values():
+            progress.forget()
+        for timed in tuple(self._fetchers):
+            timed.remove()
+        self._fetchers.clear()
+        self._transforms.remove()
 
     # --- what is replaced: the user's code is called once in each, and outside every `try`
 
@@ -112,10 +138,12 @@ class DataLoaderHook:
         self._follow(dataloader._MultiProcessingDataLoaderIter)
         stateful = dataloader_seams.stateful_module()
         if stateful is not None:
+            self._replace(stateful.StatefulDataLoader, "__iter__", self._timed_iter)
             self._replace(stateful._StatefulSingleProcessDataLoaderIter, "__init__", self._started_alone)
             self._follow(stateful._StatefulMultiProcessingDataLoaderIter)
 
     def _follow(self, iterators: type) -> None:
+        self._with_workers += (iterators,)
         self._replace(iterators, "__init__", self._started_with_workers)
         for name, replacement in (
             ("_reset", self._noted_reset),
@@ -133,8 +161,7 @@ class DataLoaderHook:
             if progress is None:
                 with recorder.wait(0, first=False):
                     return original(iterator)
-            # torch counts anew with each pass, also where the workers stay.
-            with recorder.timed(progress.first(iterator._num_yielded == 0)):
+            with recorder.timed(progress.waited):
                 batch = original(iterator)
             recorder.guard(self._came, iterator, progress)
             return batch
@@ -145,7 +172,7 @@ class DataLoaderHook:
         recorder = self._recorder
 
         def __iter__(loader: Any) -> Any:
-            number = recorder.guard(recorder.loader_number, loader) or 0
+            number = recorder.guard(self._opens, loader) or 0
             with recorder.timed(lambda start, took: opened(loader, number, start, took)):
                 iterator = original(loader)
             recorder.guard(self._opened, iterator, number)
@@ -157,7 +184,7 @@ class DataLoaderHook:
         guard = self._recorder.guard
 
         def _next_index(iterator: Any) -> Any:
-            begun = guard(now)
+            begun = moment()
             index = original(iterator)
             guard(self._sampled, iterator, begun)
             return index
@@ -168,9 +195,8 @@ class DataLoaderHook:
         guard = self._recorder.guard
 
         def __init__(iterator: Any, loader: Any, *args: Any, **kwargs: Any) -> None:
-            guard(self._begin, iterator, loader)
             original(iterator, loader, *args, **kwargs)
-            guard(self._clock_fetcher, iterator)
+            guard(self._begin_alone, iterator, loader)
 
         return __init__
 
@@ -198,9 +224,8 @@ class DataLoaderHook:
         guard = self._recorder.guard
 
         def _try_put_index(iterator: Any) -> Any:
-            before = guard(_orders, iterator)
             result = original(iterator)
-            guard(self._ordered, iterator, before)
+            guard(self._ordered, iterator)
             return result
 
         return _try_put_index
@@ -209,7 +234,6 @@ class DataLoaderHook:
         guard = self._recorder.guard
 
         def _try_get_data(iterator: Any, *args: Any, **kwargs: Any) -> Any:
-            guard(dataloader_parcels.take)  # whatever this thread has unpickled before
             result = original(iterator, *args, **kwargs)
             guard(self._arrived, iterator, result)
             return result
@@ -218,14 +242,18 @@ class DataLoaderHook:
 
     # --- what is known of iterators
 
+    def _opens(self, loader: Any) -> int:
+        """The number of a loader whose iterator is being made: for the training loop, or within a dataset."""
+        self._opening = loader if self._recorder.counts_waits() else None
+        return self._recorder.loader_number(loader)
+
     def _begin(self, iterator: Any, loader: Any) -> Progress | None:
-        """A new iterator; None where nobody looks inside it."""
+        """A new iterator; None where nobody looks inside it: a dataset's own loader, or another thread's."""
         recorder = self._recorder
-        if not self._looks_inside or not recorder.in_training_thread():
+        if not self._looks_inside or not (loader is self._opening or recorder.counts_waits()):
             return None
         number = recorder.loader_number(loader)
-        progress = Progress(number, self._next_loop(number), self._schedstat)
-        self._progress[iterator] = progress
+        progress = self._progress[iterator] = Progress(number, self._next_loop(number), self._schedstat)
         return progress
 
     def _begin_with_workers(self, iterator: Any, loader: Any) -> Any:
@@ -233,37 +261,38 @@ class DataLoaderHook:
         progress = self._begin(iterator, loader)
         if progress is None:
             return loader
-        capture: Path = self._recorder.capture
+        recorder = self._recorder
+        capture: Path = recorder.capture
         assignment = Assignment(
             capture=str(capture),
-            stem=f"{socket.gethostname()}-{self._recorder.rank}",
+            stem=f"{socket.gethostname()}-{recorder.rank}",
             done=str(capture.parent / "finalised.json"),
             loader=progress.loader,
             loop=progress.loop,
             asked=now(),
             offset_ns=self._offset_ns,
         )
-        return _LoaderView(loader, WorkerStart(loader.worker_init_fn, assignment))
+        return _LoaderView(loader, WorkerStart(loader.worker_init_fn, assignment, recorder.close))
 
     def _begin_again(self, iterator: Any) -> None:
         progress = self._progress.get(iterator)
         if progress is not None:
             progress.begin_loop(self._next_loop(progress.loader))
-            progress.dispatched.clear()
 
     def _forget_received(self, iterator: Any) -> None:
         """What was left of the pass before came in while the workers got ready for this one."""
         progress = self._progress.get(iterator)
         if progress is not None:
-            progress.received.clear()
+            progress.forget_received()
 
     def _next_loop(self, number: int) -> int:
-        loop = self._loops.get(number, 0)
-        self._loops[number] = loop + 1
-        return loop
+        known = self._known.setdefault(number, _Known())
+        known.loops += 1
+        return known.loops - 1
 
     def _opened(self, iterator: Any, number: int) -> None:
-        if iterator not in self._progress and self._recorder.in_training_thread():
+        wanted, self._opening = self._opening is not None, None
+        if wanted and iterator not in self._progress:
             self._progress[iterator] = Progress(number, self._next_loop(number), self._schedstat)
 
     def _adopted(self, iterator: Any) -> Progress:
@@ -276,100 +305,113 @@ class DataLoaderHook:
             "cpus": usable_cpus(),
         }
         recorder.append(LoaderOpened(number, type(iterator).__name__, recorder.clock(), 0, settings))
-        return Progress(number, self._next_loop(number), self._schedstat)
+        progress = Progress(number, self._next_loop(number), self._schedstat)
+        progress.continue_loop(getattr(iterator, "_send_idx", 0))
+        return progress
 
-    def _clock_fetcher(self, iterator: Any) -> None:
+    def _begin_alone(self, iterator: Any, loader: Any) -> None:
         """There are no workers: the training process makes the batches itself."""
-        progress = self._progress.get(iterator)
+        progress = self._begin(iterator, loader)
         if progress is None:
             return
         progress.pinned_here = bool(iterator._pin_memory)
-        transforms = TransformClocks(iterator._dataset)
-        self._undo.append(transforms.remove)
+        self._transforms.put_on(iterator._dataset)
 
-        def clocked(batch: Any, fetch: tuple[Any, ...], samples: Samples) -> Any:
-            if self._looks_inside:
-                progress.fetched = fetch
-                self._append_samples(progress, fetch, samples, transforms)
+        def clocked(batch: Any, fetch: tuple[Any, ...], samples: Samples, own_ns: int) -> Any:
+            progress.fetched = fetch
+            self._append_samples(progress.loader, fetch, samples)
+            progress.fetched_at = now()
+            progress.own_ns += own_ns + progress.fetched_at - fetch[4]
             return batch
 
         failed = self._recorder.failed
-        TimedFetcher(iterator._dataset_fetcher, -1, self._schedstat, self._process_io, clocked, failed)
+        fetcher = iterator._dataset_fetcher
+        self._fetchers.add(TimedFetcher(fetcher, -1, self._schedstat, self._process_io, clocked, failed))
 
-    def _append_samples(
-        self, progress: Progress, fetch: tuple[Any, ...], samples: Samples, transforms: TransformClocks
-    ) -> None:
-        if self._batches.get(progress.loader, 0) >= DETAILED_FETCHES or not self._recorder.in_training_thread():
+    def _append_samples(self, loader: int, fetch: tuple[Any, ...], samples: Samples) -> None:
+        if not self._recorder.in_training_thread() or not self._known[loader].detail.wants(fetch[4] - fetch[1]):
             return
-        took = transforms.take()
+        took = self._transforms.take()
         if samples.durations or took:
             indices = [integer(index) for index in samples.indices]
             start_ns = fetch[1] + self._offset_ns
-            self._recorder.defer(SamplesRecord(progress.loader, -1, 0, start_ns, indices, samples.durations, took))
+            self._recorder.defer(SamplesRecord(loader, -1, 0, start_ns, indices, samples.durations, took))
 
     # --- what happens to batches
 
     def _asked(self, iterator: Any) -> Progress | None:
-        recorder = self._recorder
-        if not recorder.counts_waits():
+        if not self._recorder.counts_waits():
             return None
+        begun = now()
         progress = self._progress.get(iterator)
         if progress is None:
             progress = self._progress[iterator] = self._adopted(iterator)
+        progress.awaited(iterator._num_yielded == 0)  # torch counts anew with each pass, also where the workers stay
         if self._looks_inside:
-            begun = now()
-            if iterator._num_workers:
-                progress.ready = _queued(iterator) + len(progress.received)
-                progress.outstanding = len(iterator._task_info)
-            progress.asked()
-            self._asking_ns = now() - begun
+            if self._has_workers(iterator):
+                progress.asked(_queued(iterator), len(iterator._task_info))
+            else:
+                progress.asked(0, 0)
+            progress.own_ns = now() - begun
         return progress
 
     def _came(self, iterator: Any, progress: Progress) -> None:
-        if not self._looks_inside or progress.wait is None:
+        if not self._looks_inside:
             return
         begun = now()
-        progress.index = _delivered(iterator, progress)
-        batch = progress.came(progress.index, self._offset_ns)
-        seen = self._batches[progress.loader] = self._batches.get(progress.loader, 0) + 1
-        if batch is not None and (seen <= ALL_BATCHES or seen % THINNED == 0 or self._recorder.annotators):
+        in_order = not self._has_workers(iterator) or iterator._in_order
+        batch = progress.came(self._delivered(iterator, progress), self._offset_ns, in_order)
+        if batch is None:
+            return
+        known = self._known[progress.loader]
+        known.batches += 1
+        if known.batches <= ALL_BATCHES or known.batches % THINNED == 0 or self._recorder.annotators:
             self._recorder.defer(batch)
         ended = now()
-        own_ns = self._asking_ns + ended - begun
+        own_ns = progress.own_ns + ended - begun
         self._recorder.own_ns += own_ns
         self._own.append(own_ns)
         if len(self._own) == JUDGED_BATCHES:
             self._judge_own_cost(ended)
+
+    def _has_workers(self, iterator: Any) -> bool:
+        return isinstance(iterator, self._with_workers)
+
+    def _delivered(self, iterator: Any, progress: Progress) -> int:
+        """The index of the batch the loop has just got, as the iterator counts."""
+        if not self._has_workers(iterator):
+            return int(iterator._num_yielded) - 1
+        return int(iterator._rcvd_idx) - 1 if iterator._in_order else progress.last_received
 
     def _judge_own_cost(self, ended: int) -> None:
         """Give up what costs too much; the waits are recorded all the same."""
         own_ns, self._own = median(self._own), []
         interval_ns, self._judged_from = (ended - self._judged_from) / JUDGED_BATCHES, ended
         if own_ns > max(BUDGET_NS, BUDGET_SHARE * interval_ns):
-            self._looks_inside = False
+            self._look_no_longer()
             self._recorder.note(
                 f"looking into the loader took {own_ns / 1e3:.0f} µs a batch, more than it may: "
                 "it was given up, and from then on only the waits are recorded"
             )
 
-    def _sampled(self, iterator: Any, begun: int | None) -> None:
+    def _sampled(self, iterator: Any, begun: int) -> None:
         progress = self._progress.get(iterator)
         if progress is not None and begun:
             progress.sampler += now() - begun
 
-    def _ordered(self, iterator: Any, before: int | None) -> None:
+    def _ordered(self, iterator: Any) -> None:
         progress = self._progress.get(iterator)
-        if progress is not None and before is not None and iterator._send_idx > before:
-            progress.order(before)
+        if progress is not None and self._looks_inside:
+            progress.ordered(iterator._send_idx)
 
     def _arrived(self, iterator: Any, result: Any) -> None:
+        came_with, pinned = dataloader_parcels.take(), None
         progress = self._progress.get(iterator)
         if progress is None or not self._looks_inside or not result[0]:
             return
         index = result[1][0]
         if not isinstance(index, int):  # a worker that is ready for its next pass
             return
-        came_with, pinned = dataloader_parcels.take(), None
         if iterator._pin_memory:
             thread = self._threads.of(iterator._data_queue)
             went_through = thread.take(index) if thread is not None else None
@@ -406,14 +448,3 @@ def _queued(iterator: Any) -> int:
         return int(iterator._data_queue.qsize())
     except NotImplementedError:
         return -1
-
-
-def _orders(iterator: Any) -> int:
-    return int(iterator._send_idx)
-
-
-def _delivered(iterator: Any, progress: Progress) -> int:
-    """The index of the batch the loop has just got, as the iterator counts."""
-    if not iterator._num_workers:
-        return progress.index + 1
-    return int(iterator._rcvd_idx) - 1 if iterator._in_order else progress.last_received

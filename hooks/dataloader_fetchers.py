@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+import operator
 import os
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from time import perf_counter_ns as now
-from time import process_time_ns
+from time import process_time_ns, thread_time_ns
 from typing import Any, Protocol
 
 CHEAP_SAMPLE_NS = 20_000  # samples that take less are not clocked one by one: that would cost a tenth of them
 TRIED_FETCHES = 3  # before it is known whether they do
+DETAILED_FETCHES = 500  # of each process: their samples are written down; from then on those of slow fetches only
+SLOW_FETCH = 2.0  # times the mean of the detailed ones
+LARGEST = 2**63
 
 
 class Clocked(Protocol):
     """What a fetch took: see `profkit.records.Fetch`, whose fields these are, in its order."""
 
-    def __call__(self, batch: Any, fetch: tuple[Any, ...], samples: Samples) -> Any:
-        """Returns what the fetcher's caller gets for `batch`."""
+    def __call__(self, batch: Any, fetch: tuple[Any, ...], samples: Samples, own_ns: int) -> Any:
+        """Returns what the fetcher's caller gets for `batch`. `own_ns`: what was clocked before the fetch took."""
 
 
 class Samples:
@@ -26,6 +32,10 @@ class Samples:
     __slots__ = ("durations", "indices")
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """The next fetch."""
         self.indices: list[Any] = []
         self.durations: list[int] = []
 
@@ -37,10 +47,28 @@ class Samples:
                 self.indices.append(index)
 
 
-class Schedstat:
-    """What the kernel says of the calling thread: nanoseconds on a core, and nanoseconds runnable without one.
+class Detail:
+    """Which fetches of a process have their samples written down: the first ones, and then the slow ones."""
 
-    /proc/thread-self/schedstat; `read()` gives (0, 0) where the system has none.
+    __slots__ = ("_fetches", "_took_ns")
+
+    def __init__(self) -> None:
+        self._fetches = self._took_ns = 0
+
+    def wants(self, took_ns: int) -> bool:
+        """Whether the next fetch, which took so long, is one of them."""
+        if self._fetches == DETAILED_FETCHES:
+            return took_ns * DETAILED_FETCHES > SLOW_FETCH * self._took_ns
+        self._fetches += 1
+        self._took_ns += took_ns
+        return True
+
+
+class Schedstat:
+    """What the kernel says of the thread that made it: nanoseconds on a core, and nanoseconds runnable without one.
+
+    The first is the thread's CPU clock: /proc/thread-self/schedstat has it too, but only as of the last tick of the
+    scheduler, up to 4 ms ago. The second is in schedstat alone. `read()` gives (0, 0) where the system has none.
     """
 
     def __init__(self) -> None:
@@ -50,8 +78,12 @@ class Schedstat:
         """Both figures since the thread began."""
         if self._fd < 0:
             return 0, 0
-        on_core, waiting, _ = os.pread(self._fd, 64, 0).split()
-        return int(on_core), int(waiting)
+        _, waiting, _ = os.pread(self._fd, 64, 0).split()
+        return thread_time_ns(), int(waiting)
+
+    def close(self) -> None:
+        """From here on there are no figures."""
+        self._fd = _closed(self._fd)
 
 
 class ProcessIO:
@@ -70,10 +102,20 @@ class ProcessIO:
         fields = os.pread(self._fd, 256, 0).split()
         return int(fields[1]), int(fields[9])  # rchar, read_bytes
 
+    def close(self) -> None:
+        """From here on there are no figures."""
+        self._fd = _closed(self._fd)
+
 
 def _opened(path: str) -> int:
     with suppress(OSError):
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return -1
+
+
+def _closed(fd: int) -> int:
+    if fd >= 0:
+        os.close(fd)
     return -1
 
 
@@ -82,7 +124,8 @@ class TimedFetcher:
 
     `clocked` gets what was found and says what the caller gets instead of the batch; `failed` gets what went wrong.
     The user's dataset and collate function are called exactly once and outside every `try`; what fails here costs the
-    figures of one fetch.
+    figures of one fetch. The fetcher holds its clocks, and they do not hold it: a stream that is left early ends when
+    it would have ended.
     """
 
     def __init__(
@@ -94,42 +137,48 @@ class TimedFetcher:
         clocked: Clocked,
         failed: Callable[[Exception], object],
     ) -> None:
-        self._fetcher = fetcher
+        self._fetcher, self._fetch = weakref.ref(fetcher), type(fetcher).fetch
         self._worker = worker
         self._schedstat, self._process_io = schedstat, process_io
         self._clocked, self._failed = clocked, failed
         self._samples = Samples()
         self._collate_start = self._collate_end = 0
         self._fetches = 0
-        self._fetch, self._collate_fn = fetcher.fetch, fetcher.collate_fn
-        fetcher.fetch, fetcher.collate_fn = self.fetch, self.collate
-        self._dataset = None
+        self._collate_fn = fetcher.collate_fn
+        self._watched: _Items | _Stream | None = None
         self._watch_samples(fetcher)
+        fetcher.fetch, fetcher.collate_fn = self.fetch, self.collate
 
     def remove(self) -> None:
         """Give the fetcher back as it was."""
-        fetcher = self._fetcher
-        fetcher.fetch, fetcher.collate_fn = self._fetch, self._collate_fn
-        self._unwatch_samples()
+        fetcher = self._fetcher()
+        if fetcher is None:
+            return
+        if vars(fetcher).get("fetch") == self.fetch:
+            del fetcher.fetch
+        if fetcher.collate_fn == self.collate:
+            fetcher.collate_fn = self._collate_fn
+        self._unwatch_samples(fetcher)
 
     def fetch(self, index: Any) -> Any:
         """The fetcher's own, clocked."""
         before = self._before()
-        batch = self._fetch(index)
+        batch = self._fetch(self._fetcher(), index)
         return batch if before is None else self._after(before, batch)
 
     def collate(self, samples: Any) -> Any:
         """The fetcher's own, clocked."""
-        self._collate_start = _moment()
+        self._collate_start = moment()
         batch = self._collate_fn(samples)
-        self._collate_end = _moment()
+        self._collate_end = moment()
         return batch
 
     def _before(self) -> tuple[Any, ...] | None:
         try:
+            begun = now()
             self._collate_start = self._collate_end = 0
-            self._samples = Samples()
-            return self._schedstat.read(), self._process_io.read(), process_time_ns(), now()
+            self._samples.begin()
+            return begun, self._schedstat.read(), self._process_io.read(), process_time_ns(), now()
         except Exception as error:
             self._failed(error)
             return None
@@ -137,7 +186,7 @@ class TimedFetcher:
     def _after(self, before: tuple[Any, ...], batch: Any) -> Any:
         try:
             end = now()
-            (cpu, run_queue), (chars, read), process, start = before
+            begun, (cpu, run_queue), (chars, read), process, start = before
             cpu_now, run_queue_now = self._schedstat.read()
             chars_now, read_now = self._process_io.read()
             slowest, slowest_index = self._slowest()
@@ -157,8 +206,8 @@ class TimedFetcher:
             )
             self._fetches += 1
             if self._fetches == TRIED_FETCHES and self._are_cheap(end - start):
-                self._unwatch_samples()
-            return self._clocked(batch, fetch, self._samples)
+                self._unwatch_samples(self._fetcher())
+            return self._clocked(batch, fetch, self._samples, start - begun)
         except Exception as error:
             self._failed(error)
             return batch
@@ -181,68 +230,81 @@ class TimedFetcher:
         """
         if not fetcher.auto_collation:
             return
-        if not hasattr(fetcher, "dataset_iter"):
-            if not getattr(fetcher.dataset, "__getitems__", None):
-                self._dataset, fetcher.dataset = fetcher.dataset, _Items(fetcher.dataset, self)
-        elif not hasattr(fetcher.dataset_iter, "state_dict"):
-            self._dataset, fetcher.dataset_iter = fetcher.dataset_iter, _Stream(fetcher.dataset_iter, self)
+        if hasattr(fetcher, "dataset_iter"):
+            if not _has(fetcher.dataset_iter, "state_dict"):
+                self._watched = fetcher.dataset_iter = _Stream(fetcher.dataset_iter, self._samples)
+        elif not _has(fetcher.dataset, "__getitems__") and not _has(fetcher.dataset, "state_dict"):
+            self._watched = fetcher.dataset = _Items(fetcher.dataset, self._samples)
 
-    def _unwatch_samples(self) -> None:
-        if isinstance(self._fetcher.dataset, _Items):
-            self._fetcher.dataset = self._dataset
-        elif isinstance(getattr(self._fetcher, "dataset_iter", None), _Stream):
-            self._fetcher.dataset_iter = self._dataset
+    def _unwatch_samples(self, fetcher: Any) -> None:
+        watched = self._watched
+        if watched is None:
+            return
+        if fetcher.dataset is watched:
+            fetcher.dataset = watched._watched
+        elif vars(fetcher).get("dataset_iter") is watched:
+            fetcher.dataset_iter = watched._watched
+        self._watched = None
+
+
+def _has(owner: Any, name: str) -> bool:
+    """Whether it has the attribute, without calling a property or `__getattr__`: they are the user's code."""
+    return inspect.getattr_static(owner, name, None) is not None
 
 
 class _Items:
     """A dataset whose samples are clocked."""
 
-    __slots__ = ("_dataset", "_timed")
+    __slots__ = ("_samples", "_watched")
 
-    def __init__(self, dataset: Any, timed: TimedFetcher) -> None:
-        self._dataset = dataset
-        self._timed = timed
+    def __init__(self, dataset: Any, samples: Samples) -> None:
+        self._watched = dataset
+        self._samples = samples
 
     def __getitem__(self, index: Any) -> Any:
-        begun = _moment()
-        sample = self._dataset[index]
-        self._timed._samples.add(index, begun)
+        begun = moment()
+        sample = self._watched[index]
+        self._samples.add(index, begun)
         return sample
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._dataset, name)
+        return getattr(self._watched, name)
 
 
 class _Stream:
     """An iterator whose samples are clocked; they are counted, for they have no index."""
 
-    __slots__ = ("_count", "_iterator", "_timed")
+    __slots__ = ("_count", "_samples", "_watched")
 
-    def __init__(self, iterator: Any, timed: TimedFetcher) -> None:
-        self._iterator = iterator
-        self._timed = timed
+    def __init__(self, iterator: Any, samples: Samples) -> None:
+        self._watched = iterator
+        self._samples = samples
         self._count = 0
 
     def __iter__(self) -> Any:
         return self
 
     def __next__(self) -> Any:
-        begun = _moment()
-        sample = next(self._iterator)
-        self._timed._samples.add(self._count, begun)
+        begun = moment()
+        sample = next(self._watched)
+        self._samples.add(self._count, begun)
         self._count += 1
         return sample
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)
+        return getattr(self._watched, name)
 
 
 def integer(index: Any) -> int | None:
-    """The index of a sample as a number; None where it is anything else."""
-    return index if isinstance(index, int) else int(index) if hasattr(index, "__index__") else None
+    """The index of a sample as a number of 64 bits; None where it is anything else."""
+    with suppress(Exception):
+        number = operator.index(index)
+        if -LARGEST <= number < LARGEST:
+            return number
+    return None
 
 
-def _moment() -> int:
+def moment() -> int:
     """Now; 0 if even the clock fails, for the user's code comes next."""
     try:
         return now()

@@ -39,6 +39,7 @@ KNOWN: dict[str, frozenset[str]] = {
     "create_fetcher": frozenset(("8b3dacaced9e",)),
     "_worker_loop": frozenset(("d31025b5aa83",)),
     "_pin_memory_loop": frozenset(("eca42f3d50fb",)),
+    "stateful.__iter__": frozenset(("69afb19f253e",)),
     "stateful.__init__": frozenset(("bba4854a3a69",)),
     "stateful._reset": frozenset(("6b3d66daa6d8",)),
     "stateful._try_get_data": frozenset(("0979a7691505",)),
@@ -84,6 +85,7 @@ def _functions() -> Iterator[tuple[str, Any]]:
 
 
 def _stateful_functions(module: ModuleType) -> Iterator[tuple[str, Any]]:
+    yield "stateful.__iter__", getattr(getattr(module, "StatefulDataLoader", None), "__iter__", None)
     several = getattr(module, "_StatefulMultiProcessingDataLoaderIter", None)
     for name in ("__init__", "_reset", "_try_get_data", "_try_put_index", "_next_data", "_process_data"):
         yield f"stateful.{name}", getattr(several, name, None)

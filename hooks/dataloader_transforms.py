@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from time import perf_counter_ns as now
+from types import FunctionType
 from typing import Any
 
 LOOKED_INTO = ("transform", "transforms", "target_transform", "dataset")  # attributes a pipeline is found in
@@ -18,14 +19,18 @@ CORE = "torch.nn."  # a model may be made of the same classes
 
 
 class TransformClocks:
-    """Clocks on the transform classes of one dataset; `take()` gives what has been clocked since."""
+    """Clocks on transform classes; `take()` gives what has been clocked since."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self) -> None:
         self._took: dict[str, tuple[int, int]] = {}
-        self._undo: list[Callable[[], None]] = []
+        self._undo: dict[type, Callable[[], None]] = {}
         self._busy = False  # transforms within transforms count once
-        for kind in dict.fromkeys(type(transform) for transform in _transforms(dataset, DEEPEST)):
-            if not f"{kind.__module__}.".startswith(CORE):
+
+    def put_on(self, dataset: Any) -> None:
+        """A clock on every transform class of this dataset that has none."""
+        for transform in _transforms(dataset, DEEPEST):
+            kind = type(transform)
+            if kind not in self._undo and not f"{kind.__module__}.".startswith(CORE):
                 self._put_on(kind)
 
     def take(self) -> dict[str, tuple[int, int]]:
@@ -37,11 +42,13 @@ class TransformClocks:
     def remove(self) -> None:
         """Take the clocks off."""
         while self._undo:
-            self._undo.pop()()
+            self._undo.popitem()[1]()
 
     def _put_on(self, kind: type) -> None:
         original, own = kind.__call__, vars(kind).get("__call__")
         name = kind.__qualname__
+        if not isinstance(original, FunctionType):  # a class of C, or of something that cannot be called
+            return
 
         @functools.wraps(original)
         def __call__(transform: Any, *args: Any, **kwargs: Any) -> Any:
@@ -50,13 +57,12 @@ class TransformClocks:
             self._end(name, begun)
             return transformed
 
-        with suppress(TypeError):  # a class of C cannot be changed
-            kind.__call__ = __call__  # type: ignore[method-assign,assignment]
-            self._undo.append(
-                functools.partial(delattr, kind, "__call__")
-                if own is None
-                else functools.partial(setattr, kind, "__call__", own)
-            )
+        kind.__call__ = __call__  # type: ignore[method-assign]
+        self._undo[kind] = (
+            functools.partial(delattr, kind, "__call__")
+            if own is None
+            else functools.partial(setattr, kind, "__call__", own)
+        )
 
     def _begin(self) -> int:
         with suppress(Exception):
@@ -85,7 +91,7 @@ def _transforms(holder: Any, deepest: int) -> Iterator[Any]:
         return
     for name in LOOKED_INTO:
         found = _attribute(holder, name)
-        if found is not None and not callable(getattr(found, "mro", None)):
+        if found is not None and not isinstance(found, type):
             yield from _transforms(found, deepest - 1)
 
 

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing.util import Finalize
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns as now
 from typing import TYPE_CHECKING, Any
 
+from .dataloader_fetchers import Detail, ProcessIO, Samples, Schedstat, TimedFetcher, integer, moment
+from .dataloader_parcels import Parcel
+from .dataloader_transforms import TransformClocks
+
 if TYPE_CHECKING:
     from profkit.recorder import Recorder
 
-    from .dataloader_fetchers import Samples, TimedFetcher
-
-DETAILED_FETCHES = 500  # of each worker: their samples are written down; from then on those of slow fetches only
-SLOW_FETCH = 2.0  # times the mean of the detailed ones
-BUDGET_NS, BUDGET_SHARE = 100_000, 0.01  # what looking into a fetch may take: the larger of the two
+BUDGET_NS, BUDGET_SHARE = (
+    200_000,
+    0.02,
+)  # what looking into a fetch may take, the larger of the two: twice what it usually does
 JUDGED_FETCHES = 64
 
 
@@ -42,24 +47,40 @@ class Assignment:
 
 
 class WorkerStart:
-    """Called by the worker instead of the user's `worker_init_fn`, which it calls."""
+    """Called by the worker instead of the user's `worker_init_fn`, which it calls.
 
-    def __init__(self, original: Callable[[int], Any] | None, assignment: Assignment) -> None:
+    `leave` closes the run's recorder in a forked worker, where it is a copy that must write nothing.
+    """
+
+    def __init__(
+        self,
+        original: Callable[[int], Any] | None,
+        assignment: Assignment,
+        leave: Callable[[], object] | None = None,
+    ) -> None:
         self.original = original
         self.assignment = assignment
+        self._leave = leave
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WorkerStart, (self.original, self.assignment)
 
     def __call__(self, worker: int) -> Any:
         """Set up, then whatever the user wanted to be done."""
-        inside = _inside(self.assignment, worker)
-        begun = _moment()
-        result = None if self.original is None else self.original(worker)
+        inside = _inside(self.assignment, self._leave, worker)
+        if self.original is None:
+            return None
+        begun = moment()
+        result = self.original(worker)
         if inside is not None:
-            inside.initialised(_moment() - begun)
+            inside.init_ns = moment() - begun
         return result
 
 
-def _inside(assignment: Assignment, worker: int) -> InsideWorker | None:
+def _inside(assignment: Assignment, leave: Callable[[], object] | None, worker: int) -> InsideWorker | None:
     try:
+        if leave is not None:
+            leave()
         return InsideWorker(assignment, worker)
     except Exception as error:
         _say(error)
@@ -72,47 +93,40 @@ class InsideWorker:
     def __init__(self, assignment: Assignment, worker: int) -> None:
         from torch.utils.data import dataloader  # the worker has imported it long ago
 
-        from .dataloader_fetchers import ProcessIO, Schedstat
-
+        self.init_ns = 0  # what the user's worker_init_fn took
         self._started = now()
         self._assignment, self._worker = assignment, worker
+        self._done = Path(assignment.done)
         self._schedstat, self._process_io = Schedstat(), ProcessIO()
         self._recorder: Recorder | None = None
-        self._timed: TimedFetcher | None = None
-        self._transforms: Any = None
-        self._init_ns = 0
-        self._fetches = self._detailed_ns = self._fetch_ns = 0
+        self._timed: weakref.ref[TimedFetcher] | None = None  # the fetcher's own, so that it ends when it would
+        self._transforms = TransformClocks()
+        self._detail = Detail()
+        self._took: list[int] = []  # nanoseconds of each fetch since the cost was last judged
         self._own: list[int] = []
-        self._given_up = False
-        self._create = dataloader._DatasetKind.create_fetcher
+        self._given_up = self._is_over = False
+        self._create: Callable[..., Any] = dataloader._DatasetKind.create_fetcher
         dataloader._DatasetKind.create_fetcher = staticmethod(self._create_fetcher)  # type: ignore[method-assign]
 
-    def initialised(self, took_ns: int) -> None:
-        """The user's worker_init_fn is over."""
-        self._init_ns = took_ns
-
     def _create_fetcher(self, *args: Any, **kwargs: Any) -> Any:
-        begun = _moment()
+        begun = moment()
         fetcher = self._create(*args, **kwargs)
-        self._put_clocks_on(fetcher, begun, sys._getframe(1).f_code.co_name)
+        self._put_clocks_on(fetcher, begun)
         return fetcher
 
-    def _put_clocks_on(self, fetcher: Any, begun: int, caller: str) -> None:
+    def _put_clocks_on(self, fetcher: Any, begun: int) -> None:
         """Not on the fetcher of a loader that the dataset itself iterates over: there nobody opens parcels."""
-        if self._given_up or caller != "_worker_loop":
-            return
         try:
-            from .dataloader_fetchers import TimedFetcher
-            from .dataloader_transforms import TransformClocks
-
             took = now() - begun
-            self._recorder = self._recorder or self._new_recorder()
-            if self._transforms is None:
-                self._transforms = TransformClocks(fetcher.dataset)
+            if self._given_up or sys._getframe(2).f_code.co_name != "_worker_loop":
+                return
+            if self._recorder is None:
+                self._recorder = self._new_recorder()
+                Finalize(None, self._flush, exitpriority=0)
             self._append_started(took)
-            self._timed = TimedFetcher(
-                fetcher, self._worker, self._schedstat, self._process_io, self._clocked, self._failed
-            )
+            self._transforms.put_on(fetcher.dataset)
+            timed = TimedFetcher(fetcher, self._worker, self._schedstat, self._process_io, self._clocked, self._failed)
+            self._timed = weakref.ref(timed)
         except Exception as error:
             self._failed(error)
 
@@ -138,42 +152,30 @@ class InsideWorker:
                     pid=os.getpid(),
                     asked_ns=given.asked + given.offset_ns,
                     process=self._started - given.asked,
-                    init=self._init_ns,
+                    init=self.init_ns,
                     dataset=dataset_ns,
                 )
             )
             self._assignment = replace(given, asked=0)
 
-    def _clocked(self, batch: Any, fetch: tuple[Any, ...], samples: Samples) -> Any:
-        from .dataloader_parcels import Parcel
-
+    def _clocked(self, batch: Any, fetch: tuple[Any, ...], samples: Samples, own_ns: int) -> Any:
         end = fetch[4]
         took = end - fetch[1]
-        parcel = Parcel(batch, fetch)
-        self._fetches += 1
-        self._fetch_ns += took
-        if self._wants_samples(took):
+        if self._detail.wants(took):
             self._append_samples(fetch[1], samples)
-        self._own.append(now() - end)
-        if self._fetches % JUDGED_FETCHES == 0:
+        self._took.append(took)
+        self._own.append(own_ns + now() - end)
+        if len(self._own) == JUDGED_FETCHES:
             self._judge_own_cost()
-        return parcel
-
-    def _wants_samples(self, took: int) -> bool:
-        if self._fetches <= DETAILED_FETCHES:
-            self._detailed_ns += took
-            return True
-        return took * DETAILED_FETCHES > SLOW_FETCH * self._detailed_ns
+        return Parcel(batch, fetch)
 
     def _append_samples(self, start: int, samples: Samples) -> None:
         from profkit.records import Samples as Record
 
-        from .dataloader_fetchers import integer
-
         given, transforms = self._assignment, self._transforms.take()
-        if self._recorder is None or not (samples.durations or transforms) or Path(given.done).exists():
+        if self._recorder is None or self._is_over or not (samples.durations or transforms):
             return
-        self._recorder.append(
+        self._recorder.defer(
             Record(
                 loader=given.loader,
                 worker=self._worker,
@@ -187,22 +189,29 @@ class InsideWorker:
 
     def _judge_own_cost(self) -> None:
         """Give up what costs too much; the waits are recorded all the same, in the training process."""
+        self._is_over = self._done.exists()
         own_ns, self._own = median(self._own), []
-        fetch_ns, self._fetch_ns = self._fetch_ns / JUDGED_FETCHES, 0
-        if own_ns > max(BUDGET_NS, BUDGET_SHARE * fetch_ns):
+        took_ns, self._took = sum(self._took) / JUDGED_FETCHES, []
+        if own_ns > max(BUDGET_NS, BUDGET_SHARE * took_ns):
             self._give_up(own_ns)
 
     def _give_up(self, own_ns: float) -> None:
         self._given_up = True
-        if self._timed is not None:
-            self._timed.remove()
-        if self._transforms is not None:
-            self._transforms.remove()
+        timed = self._timed() if self._timed is not None else None
+        if timed is not None:
+            timed.remove()
+        self._transforms.remove()
         if self._recorder is not None:
             self._recorder.note(
                 f"looking into a loader's worker took {own_ns / 1e3:.0f} µs a batch, more than it may: "
                 "it was given up, and what that worker did from then on is not known"
             )
+
+    def _flush(self) -> None:
+        """The worker ends: what was put off is written down."""
+        with suppress(Exception):
+            if self._recorder is not None:
+                self._recorder.flush()
 
     def _failed(self, error: Exception) -> None:
         with suppress(Exception):
@@ -210,14 +219,6 @@ class InsideWorker:
                 self._recorder.failed(error)
             else:
                 _say(error)
-
-
-def _moment() -> int:
-    """Now; 0 if even the clock fails, for the user's code comes next."""
-    try:
-        return now()
-    except Exception:
-        return 0
 
 
 def _say(error: Exception) -> None:

@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from torch.utils.data.dataloader import _BaseDataLoaderIter
+from torch.utils.data.dataloader import _BaseDataLoaderIter, _MultiProcessingDataLoaderIter
 
 import profkit
 from profkit.analysis.summary import report
-from profkit.records import LoaderOpened, Note, Record, Wait
+from profkit.capture import read_capture
+from profkit.records import Batch, LoaderOpened, Note, Record, Wait
 from profkit.trace.load import load
 
 RecordsOf = Callable[[profkit.profile], list[Record]]
@@ -266,3 +267,123 @@ def test_workers_that_start_slowly_are_blamed_only_where_every_pass_starts_them(
         del loader
     causes = [finding.cause for finding in report(load(run.folder)).findings]
     assert ("loader_restarts" in causes) != persistent
+
+
+def batches(records: list[Record]) -> list[Batch]:
+    return [record for record in records if isinstance(record, Batch)]
+
+
+def notes(run: profkit.profile) -> list[str]:
+    """The notes of all processes of a run."""
+    return [note.text for note in read_capture(run.folder / "plugins" / "profkit" / "capture").notes]
+
+
+def test_an_unknown_inside_is_refused_and_the_waits_are_recorded(
+    new_run: NewRun, records_of: RecordsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has rewritten how indices are given to workers."""
+    original = vars(_MultiProcessingDataLoaderIter)["_try_put_index"]
+
+    def _try_put_index(self: Any) -> None:
+        original(self)
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_put_index", _try_put_index)
+    with new_run() as run:
+        assert len(list(DataLoader(Numbers(), batch_size=4, num_workers=1))) == 5
+    assert len(waits(records_of(run))) == 5
+    assert batches(records_of(run)) == []
+    [note] = [text for text in notes(run) if "is not known" in text]
+    assert note.endswith("_MultiProcessingDataLoaderIter._try_put_index")
+
+
+def slow() -> int:
+    """A clock whose reading takes longer than following a batch may."""
+    time.sleep(0.0005)
+    return time.perf_counter_ns()
+
+
+@pytest.mark.parametrize(
+    ("module", "num_workers"),
+    [("dataloader", 0), ("dataloader", 1), ("dataloader_fetchers", 0), ("dataloader_workers", 1)],
+)
+def test_a_look_inside_that_costs_too_much_is_given_up_and_the_waits_are_recorded(
+    new_run: NewRun, records_of: RecordsOf, monkeypatch: pytest.MonkeyPatch, module: str, num_workers: int
+) -> None:
+    monkeypatch.setattr("profkit.hooks.dataloader.JUDGED_BATCHES", 4)
+    monkeypatch.setattr("profkit.hooks.dataloader_workers.JUDGED_FETCHES", 4)
+    monkeypatch.setattr(f"profkit.hooks.{module}.now", slow)
+    with new_run() as run:
+        loader = DataLoader(Numbers(), batch_size=1, num_workers=num_workers)
+        iterator = iter(loader)
+        fetch = vars(vars(iterator).get("_dataset_fetcher", iterator)).get("fetch")
+        assert len(list(iterator)) == 20
+    records = records_of(run)
+    assert len(waits(records)) == 20
+    followed = [batch for batch in batches(records) if batch.fetch is not None]
+    assert 1 <= len(followed) <= 8
+    where = "a loader's worker" if module == "dataloader_workers" else "the loader"
+    [note] = [text for text in notes(run) if text.startswith(f"looking into {where} took")]
+    assert "more than it may: it was given up" in note
+    if num_workers == 0:
+        assert fetch is not None
+        assert "fetch" not in vars(iterator._dataset_fetcher), "its clocks are taken off"
+
+
+def test_of_a_long_training_every_so_many_batches_are_recorded(
+    new_run: NewRun, records_of: RecordsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("profkit.hooks.dataloader.ALL_BATCHES", 6)
+    monkeypatch.setattr("profkit.hooks.dataloader.THINNED", 5)
+    with new_run() as run:
+        list(DataLoader(Numbers(), batch_size=1))
+    assert [batch.index for batch in batches(records_of(run))] == [0, 1, 2, 3, 4, 5, 9, 14, 19]
+    assert len(waits(records_of(run))) == 20
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_samples_are_written_down_for_the_first_fetches_and_then_for_slow_ones(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    monkeypatch.setattr("profkit.hooks.dataloader_fetchers.DETAILED_FETCHES", 5)
+    with new_run() as run:
+        list(DataLoader(Slow(), batch_size=1, num_workers=num_workers))
+    capture = read_capture(run.folder / "plugins" / "profkit" / "capture")
+    indices = [index for record in capture.data_samples for index in record.indices]
+    first, slow = indices[:5], indices[5:]
+    assert first == [0, 1, 2, 3, 4]
+    assert 15 in slow and len(slow) < 5  # a busy machine makes others slow too
+
+
+class Slow(Numbers):
+    """One number takes much longer than the others."""
+
+    def __getitem__(self, index: int) -> Tensor:
+        time.sleep(0.1 if index == 15 else 0.001)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("loader", ["stream", "workers of a stream", "persistent workers", "workers"])
+def test_what_is_kept_of_batches_does_not_grow(new_run: NewRun, loader: str) -> None:
+    """Passes left early, ends of streams, batches nobody asked for."""
+    with new_run() as run:
+        [hook] = run._hooks
+        progress = hook._progress  # type: ignore[attr-defined]
+        made = SHAPES[loader]()
+        for _ in range(25):
+            iterator = iter(made)
+            list(islice(iterator, 3))
+            [kept] = progress.values()
+            assert len(kept._received) + len(kept._dispatched) <= 10
+        del iterator, kept
+        if loader != "persistent workers":
+            assert len(progress) == 0
+
+
+def test_a_long_pass_keeps_nothing(new_run: NewRun) -> None:
+    with new_run() as run:
+        [hook] = run._hooks
+        iterator = iter(DataLoader(range(5_000), batch_size=1, num_workers=1))  # type: ignore[arg-type]  # as users do
+        for _ in iterator:
+            pass
+        [kept] = hook._progress.values()  # type: ignore[attr-defined]
+        assert len(kept._received) + len(kept._dispatched) == 0
