@@ -114,7 +114,8 @@ class Progress:
         """The record of the batch the training loop has just got; None where its wait does not count."""
         wait, received = self.wait, self._received.pop(index, None)
         dispatched = self._dispatched.pop(index, 0)
-        self._returned = self._schedstat.read()
+        # Without workers the fetch has just read them.
+        self._returned = self._schedstat.last if self.fetched is not None else self._schedstat.read()
         self._forget(index, in_order)
         if wait is None:
             return None

@@ -162,7 +162,7 @@ def trained(kind: str, fault: Fault | None = None) -> str:
             digest.update(batch.numpy().tobytes())
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # as sys.setprofile
+        threading.setprofile(None)
     digest.update(torch.get_rng_state().numpy().tobytes() + repr(random.getstate()).encode())
     return digest.hexdigest()
 
@@ -208,9 +208,9 @@ def emulate_accelerator() -> None:
         type = "cuda"
 
     torch.accelerator.is_available = lambda: True
-    torch.accelerator.current_accelerator = lambda *_, **__: Device()  # type: ignore[assignment,return-value]
+    torch.accelerator.current_accelerator = lambda *_, **__: Device()  # type: ignore[assignment]
     torch.accelerator.current_device_index = lambda: 0
-    torch.accelerator.set_device_index = lambda index: None  # type: ignore[assignment]
+    torch.accelerator.set_device_index = lambda index: None
     _utils.pin_memory.pin_memory = _as_it_is
 
 

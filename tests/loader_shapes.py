@@ -295,7 +295,8 @@ def stateful(dataset: Dataset[Any], **options: Any) -> Any:
 def resumed(dataset: type[Dataset[Any]], **options: Any) -> Any:
     """A loader that goes on where another one was left."""
     loader = stateful(dataset(), **options)
-    loader.load_state_dict(pickle.loads(_left_state(dataset, tuple(options.items()))))
+    state = _left_state(dataset, tuple(options.items()))  # type: ignore[arg-type]  # a class has a hash
+    loader.load_state_dict(pickle.loads(state))
     return loader
 
 

@@ -116,7 +116,7 @@ class Compose:
     """Clocks each transform itself."""
 
     def __init__(self) -> None:
-        self.transforms = [Crop(), Blur()]
+        self.transforms: list[Callable[[Any], int]] = [Crop(), Blur()]
         self.took = dict.fromkeys(TRANSFORMS_MS, 0)
 
     def __call__(self, sample: Any) -> int:

@@ -326,7 +326,7 @@ def test_a_look_inside_that_costs_too_much_is_given_up_and_the_waits_are_recorde
     assert "more than it may: it was given up" in note
     if num_workers == 0:
         assert fetch is not None
-        assert "fetch" not in vars(iterator._dataset_fetcher), "its clocks are taken off"
+        assert "fetch" not in vars(iterator.__dict__["_dataset_fetcher"]), "its clocks are taken off"
 
 
 def test_of_a_long_training_every_so_many_batches_are_recorded(
