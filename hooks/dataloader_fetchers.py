@@ -30,7 +30,7 @@ class Clocked(Protocol):
 class Samples:
     """The samples of one fetch in order: their indices, and nanoseconds each."""
 
-    __slots__ = ("durations", "indices")
+    __slots__ = ("durations", "ended", "indices")
 
     def __init__(self) -> None:
         self.begin()
@@ -39,12 +39,14 @@ class Samples:
         """The next fetch."""
         self.indices: list[Any] = []
         self.durations: list[int] = []
+        self.ended = 0  # when the last sample was there
 
     def add(self, index: Any, begun: int) -> None:
         """The sample is there; it was begun at this moment, 0 if no one knows."""
         try:  # a third of what `suppress` takes
             if begun:
-                self.durations.append(now() - begun)
+                self.ended = now()
+                self.durations.append(self.ended - begun)
                 self.indices.append(index)
         except Exception:
             return
@@ -219,6 +221,7 @@ class TimedFetcher:
                 slowest,
                 slowest_index,
                 process,
+                (self._samples.ended or self._collate_start or end) - start,
             )
             self._fetches += 1
             if self._fetches == TRIED_FETCHES and self._are_cheap():

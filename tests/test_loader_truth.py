@@ -34,7 +34,7 @@ def stages(kind: str) -> list[str]:
     found = ["item", "collate"]
     found += [] if kind in ALONE else ["pickle", "unpickle"]
     found += [] if kind in WITHOUT_SAMPLER else ["sampler"]
-    return [*found, "pin"] if "pinned" in kind else found
+    return [*found, "pin"] if "pinned" in kind and kind not in ALONE else found  # alone, it is what the fetch leaves
 
 
 def errors_us(seen: Seen, stage: str) -> tuple[float, float, float]:

@@ -295,7 +295,7 @@ def _fetch_columns(batches: Sequence[Batch]) -> dict[str, list[int | None]]:
 _OF_FETCH: dict[str, Callable[[int, Fetch], int | None]] = {
     "fetch_start_ns": lambda zero, f: zero + f.start,
     "fetch_end_ns": lambda zero, f: zero + f.end,
-    "item_ns": lambda _, f: f.collate_start - f.start,
+    "item_ns": lambda _, f: f.items,
     "collate_ns": lambda _, f: f.collate_end - f.collate_start,
     "cpu_ns": lambda _, f: f.cpu if f.cpu or f.run_queue else None,
     "run_queue_ns": lambda _, f: f.run_queue if f.cpu or f.run_queue else None,

@@ -145,6 +145,7 @@ class Fetch(msgspec.Struct, array_like=True, gc=False, frozen=True):
     slowest: int
     slowest_index: int | None
     worker_cpu: int
+    items: int  # from the start until the last sample was there
 
 
 class Batch(msgspec.Struct, array_like=True, tag=11, gc=False, frozen=True):

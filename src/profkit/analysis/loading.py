@@ -40,7 +40,7 @@ SLOWEST = 10
 _COLLATE_START = pl.col("fetch_end_ns") - pl.col("collate_ns")
 _INTERVALS = {
     "backlog": (pl.col("dispatched_ns"), pl.col("fetch_start_ns")),
-    "item": (pl.col("fetch_start_ns"), _COLLATE_START),
+    "item": (pl.col("fetch_start_ns"), pl.col("fetch_start_ns") + pl.col("item_ns")),
     "collate": (_COLLATE_START, pl.col("fetch_end_ns")),
     "feeder": (pl.col("fetch_end_ns"), pl.col("pickle_start_ns")),
     "pickle": (pl.col("pickle_start_ns"), pl.col("pickle_end_ns")),
