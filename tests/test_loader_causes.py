@@ -43,7 +43,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool],
 
 
 def _lines(folder: Path, names: list[str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in printed("loader_scenarios", folder, "judged", *names) if line.startswith("{")]
+    """A few at a time, for programs of tests have four minutes."""
+    groups = [names[begin : begin + 5] for begin in range(0, len(names), 5)]
+    return [json.loads(line) for group in groups for line in printed("loader_scenarios", folder, "judged", *group)]
 
 
 def test_nine_of_ten_planted_causes_are_ranked_first(
