@@ -38,6 +38,12 @@ def pytest_report_header() -> list[str]:
 REPLACED = (
     ("torch.utils.data.dataloader", "_BaseDataLoaderIter", "__next__"),
     ("torch.utils.data.dataloader", "DataLoader", "__iter__"),
+    ("torch.utils.data.dataloader", "_BaseDataLoaderIter", "_next_index"),
+    ("torch.utils.data.dataloader", "_SingleProcessDataLoaderIter", "__init__"),
+    ("torch.utils.data.dataloader", "_MultiProcessingDataLoaderIter", "__init__"),
+    ("torch.utils.data.dataloader", "_MultiProcessingDataLoaderIter", "_reset"),
+    ("torch.utils.data.dataloader", "_MultiProcessingDataLoaderIter", "_try_put_index"),
+    ("torch.utils.data.dataloader", "_MultiProcessingDataLoaderIter", "_try_get_data"),
     ("torch.amp.grad_scaler", "GradScaler", "step"),
     ("torch.autograd.profiler", "profile", "_prepare_trace"),
     ("torch.autograd.profiler", "profile", "__exit__"),

@@ -278,7 +278,7 @@ def run_folder(tmp_path: Path) -> Path:
     ]
     for n in range(30):
         asked = (1 + 30 * n) * MS
-        fetch = Fetch(-1, 0, 15 * MS, 20 * MS, 20 * MS, 20 * MS, 0, 0, 0, MS, 0, 0)
+        fetch = Fetch(-1, 0, 15 * MS, 20 * MS, 20 * MS, 20 * MS, 0, 0, 0, MS, 0, 0, 15 * MS)
         records += [
             Batch(0, 0, n, asked, 20 * MS, -1, 0, 0, 0, 0, None, None, fetch, 10 * MS * (n > 0), 0, 30 * MS * n),
             Wait(0, asked, 20 * MS, n == 0),
