@@ -370,7 +370,10 @@ def _facts(start: Start) -> RunInfo:
 
 
 def _loaders(capture: Capture) -> dict[str, Loader]:
-    """The loaders by number. Stages of a pipeline that nobody opened by itself are those of the loader around it."""
+    """The loaders by number. Stages of a pipeline that nobody opened by itself are those of the loader around it.
+
+    Of several readings of a pipeline the last one counts of those with the most stages: what has run dry leaves it.
+    """
     first = capture.loaders[0].loader if capture.loaders else None
     opened = {record.loader for record in capture.loaders}
     stages = {
@@ -385,7 +388,7 @@ def _loaders(capture: Capture) -> dict[str, Loader]:
             )
             for stage in pipeline.stages
         ]
-        for pipeline in capture.pipelines
+        for pipeline in sorted(capture.pipelines, key=lambda pipeline: len(pipeline.stages))
     }
     return {
         str(o.loader): Loader(
