@@ -8,12 +8,12 @@ from statistics import median
 from typing import NamedTuple
 
 from profkit.analysis.loaderprofile import LoaderProfile
+from profkit.analysis.report import WORTH_A_CHANGE
 from profkit.analysis.whatif import GOOD_ENOUGH, PREFETCH_FACTORS, Settings, predict, worker_counts
 
 USUAL_NOISE = 0.05  # of a step, while no setting was tried twice
 LEAST_NOISE = 0.02
 MOST_FORGIVEN = 0.1  # of the shortest step, for the sake of fewer workers, however much trials differ
-WORTH_A_CHANGE = 1.05  # a smaller speed-up is none
 
 
 class Point(NamedTuple):

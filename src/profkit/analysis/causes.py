@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from profkit.analysis.report import Fetch, Loading, Prediction
+from profkit.analysis.report import WORTH_A_CHANGE, Fetch, Loading, Prediction
 from profkit.analysis.whatif import knee
 from profkit.units import duration, percent
 
@@ -33,7 +33,6 @@ SLOW_SAMPLES = 0.25  # of all fetching, beyond the median; or half of all waitin
 UNPICKLE_LONGER = 3.0  # times the pickling: what takes long is no copying
 BUSY_WORKER = 0.60  # of the fetch on a core
 SMALL_BATCH_NS = 3_000_000  # from batch to batch, where handing one over costs half of that
-WORTH_TRYING = 1.05  # predicted speed-up
 
 CAUSES = {
     "no_workers": "the training process makes every batch itself, between its steps",
@@ -168,7 +167,11 @@ def _alone(case: _Case) -> Iterator[LoaderCause]:
         making_ns - sum(cause.explained_ns for cause in special),
         "the training process makes every batch itself",
         f"DataLoader(…, num_workers={count or 1}, persistent_workers=True)"
-        + ("." if best is None or best.speedup >= WORTH_TRYING else "; and make a sample cheaper: the cores are full."),
+        + (
+            "."
+            if best is None or best.speedup >= WORTH_A_CHANGE
+            else "; and make a sample cheaper: the cores are full."
+        ),
         case.without(making_ns) if best is None else max(1.0, best.speedup),
         case.fetch_evidence,
         sure=best is not None and best.confidence != "low",
@@ -194,7 +197,7 @@ def _slow_making(case: _Case, saturated: bool, explained_ns: float) -> Iterator[
     explained = max(0.0, explained - sum(cause.explained_ns for cause in special))
     if not saturated:
         prefetch = case.best("prefetch")
-        if prefetch is not None and prefetch.speedup >= WORTH_TRYING and not special:
+        if prefetch is not None and prefetch.speedup >= WORTH_A_CHANGE and not special:
             factor = int(prefetch.settings.get("prefetch_factor", 0))
             yield LoaderCause(
                 "small_prefetch",
@@ -218,7 +221,7 @@ def _short_of(case: _Case, explained_ns: float) -> LoaderCause:
         return _without_a_core(case, explained_ns)
     more = case.best("workers")
     count = int(more.settings.get("num_workers", workers)) if more is not None else workers
-    helps = more is not None and count > workers and more.speedup >= WORTH_TRYING
+    helps = more is not None and count > workers and more.speedup >= WORTH_A_CHANGE
     if blocked > BLOCKED * fetch.mean_ns:
         read, bytes_ = fetch.read_chars or 0.0, fetch.read_bytes or 0.0
         stored = bytes_ >= max(LEAST_READ_BYTES, FROM_STORAGE * read)

@@ -194,6 +194,9 @@ class TransformTime(msgspec.Struct, frozen=True, kw_only=True):
     share: float  # of the time of all transforms
 
 
+WORTH_A_CHANGE = 1.05  # a smaller speed-up, predicted or measured, is within its error
+
+
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What the simulator says of other settings. `kind`: workers · prefetch · batch · without."""
 

@@ -38,18 +38,23 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--strict", action="store_true", help="raise profkit's own failures")
     parser.add_argument("--quiet", action="store_true", help="no verdict at the end")
     parser.add_argument("--json", action="store_true", help="the report on stdout at the end, as one JSON object")
+    add_program(parser)
+    parser.set_defaults(run=run)
+
+
+def add_program(parser: argparse.ArgumentParser) -> None:
+    """Declare the program a command runs, as the last of its arguments."""
     parser.add_argument(
         "-m", dest="module", nargs=argparse.REMAINDER, metavar="module ...", help="run a module, as python -m"
     )
     parser.add_argument("script", nargs=argparse.REMAINDER, metavar="train.py ...", help="run a script")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the program in this process. Raises what it raises, and ProfkitError where it cannot be started."""
     from profkit.launch import launch
 
-    target, *rest = _program(arguments)
+    target, *rest = program(arguments, "run")
     logdir = Path(arguments.logdir).absolute()  # the program may change its folder
     try:
         launch(
@@ -66,6 +71,15 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             _show_report(logdir)
     return 0
+
+
+def program(arguments: argparse.Namespace, command: str) -> list[str]:
+    """Name of the script or module, then its arguments. Raises UsageError."""
+    words: list[str] = arguments.script if arguments.module is None else arguments.module
+    words = words[1:] if words[:1] == ["--"] else words
+    if not words:
+        raise UsageError(f"name a script or -m module to {command} (see profkit {command} --help)")
+    return words
 
 
 def is_raised_by_program(error: BaseException) -> bool:
@@ -96,15 +110,6 @@ def _count(part: str) -> tuple[str, int]:
     if name.strip() not in COUNTS or not value.strip().isdecimal():
         raise argparse.ArgumentTypeError(f"{part!r} is none of {', '.join(COUNTS)} with a number of steps")
     return name.strip(), int(value)
-
-
-def _program(arguments: argparse.Namespace) -> list[str]:
-    """Name of the script or module, then its arguments. Raises UsageError."""
-    words: list[str] = arguments.script if arguments.module is None else arguments.module
-    words = words[1:] if words[:1] == ["--"] else words
-    if not words:
-        raise UsageError("name a script or -m module to run (see profkit run --help)")
-    return words
 
 
 def _show_report(logdir: Path) -> None:

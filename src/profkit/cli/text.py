@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from profkit.analysis.report import DeviceMemory, Finding, Operator, Report, StepTime, Wait
+from profkit.analysis.report import WORTH_A_CHANGE, DeviceMemory, Finding, Operator, Report, StepTime, Wait
 from profkit.cli import cells
 from profkit.units import counted, duration, percent, ratio, size
 
@@ -30,7 +30,6 @@ MARGIN = "  "
 BAR_CELLS = 40
 NAME_CELLS = 20  # a table gives up columns before it makes names narrower than this
 SLIGHT = 0.1  # a slowdown below is said in per cent, above as a factor
-WORTH_PROMISING = 1.05  # a smaller gain is within the prediction's error
 WORTH_DIVIDING = 0.05  # of the time from batch to batch: a smaller wait is not divided
 WORTH_A_BAR = 0.03  # of the wait
 
@@ -152,7 +151,7 @@ def _remedy(finding: Finding) -> str:
     """What to change, and the gain it promises with how sure that is."""
     remedy = cells.clean(finding.remedy)
     gain = finding.predicted_speedup
-    if gain is None or gain < WORTH_PROMISING:
+    if gain is None or gain < WORTH_A_CHANGE:
         return remedy
     promise = f"bout {ratio(gain)} faster (predicted, {finding.confidence} confidence)"
     is_one_clause = not any(mark in remedy for mark in ":;")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from profkit.cli import cells
 from profkit.cli.report import positive
+from profkit.cli.run import add_program, program
 from profkit.cli.terminal import Terminal, busy, show
 from profkit.cli.whatif import to_paste
 from profkit.errors import UsageError
@@ -41,10 +42,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--minutes", type=positive, default=10, metavar="N", help="begin no trial later; default 10")
     parser.add_argument("--limit", type=positive, default=60, metavar="SECONDS", help="of one trial; default 60")
     parser.add_argument("--json", action="store_true", help="all trials and the result, as one JSON object")
-    parser.add_argument(
-        "-m", dest="module", nargs=argparse.REMAINDER, metavar="module ...", help="run a module, as python -m"
-    )
-    parser.add_argument("script", nargs=argparse.REMAINDER, metavar="train.py ...", help="run a script")
+    add_program(parser)
     parser.set_defaults(run=run)
 
 
@@ -53,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     from profkit.trial import Order
     from profkit.tune import search
 
-    target, *rest = _program(arguments)
+    target, *rest = program(arguments, "tune")
     if arguments.module is None and not Path(target).is_file():
         raise UsageError(f"cannot run {target!r}: there is no such file")
     order = Order(target=target, arguments=rest, module=arguments.module is not None, limit_s=arguments.limit)
@@ -64,15 +62,6 @@ def run(arguments: argparse.Namespace) -> int:
         found = search(trials, arguments.trials, lambda: time.monotonic() < deadline, tell)
     show(_as_json(found) if arguments.json else "\n".join(["", *_conclusion(found)]))
     return 0
-
-
-def _program(arguments: argparse.Namespace) -> list[str]:
-    """Name of the script or module, then its arguments. Raises UsageError."""
-    words: list[str] = arguments.script if arguments.module is None else arguments.module
-    words = words[1:] if words[:1] == ["--"] else words
-    if not words:
-        raise UsageError("name a script or -m module to tune (see profkit tune --help)")
-    return words
 
 
 class Trials:

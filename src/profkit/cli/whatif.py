@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 BAR_CELLS = 30
 BAR_CELLS_LEAST = 8  # with less room there is none
 LONGEST_MARK = " ◂ now, recommended"
-WORTH_A_CHANGE = 1.03  # a smaller speed-up is no reason to change anything
 MOST = 64  # workers, or batches ahead of each: what may be asked about
 COLUMNS = f"{'workers':>8}{'prefetch':>10}{'step':>9}{'wait':>9}{'speed-up':>10}  {'confidence':10} "
 
@@ -71,6 +70,8 @@ class Answer:
     @property
     def line(self) -> str:
         """What to paste; empty where nothing is to be gained."""
+        from profkit.analysis.report import WORTH_A_CHANGE
+
         return to_paste(int(self.best.settings["num_workers"])) if self.best.speedup > WORTH_A_CHANGE else ""
 
     def as_json(self) -> str:
