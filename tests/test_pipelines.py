@@ -117,7 +117,8 @@ def test_a_stage_whose_threads_were_capped() -> None:
 def test_what_has_every_core_is_to_be_made_cheaper() -> None:
     [found] = causes(PREFETCH, stage("MapAndBatch", 190.0, tuned=True), wait=60.0, cpus=2)
     assert found.name == "tf_slow_stage"
-    assert "on 2 threads: make it cheaper" in found.remedy
+    assert "on 2 threads:" in found.message
+    assert found.remedy == "Make it cheaper, or .cache() what it makes."
 
 
 def test_what_the_training_thread_does_itself_wants_a_prefetch() -> None:

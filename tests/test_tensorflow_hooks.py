@@ -62,7 +62,7 @@ def test_the_slow_stage_is_named_with_what_it_takes(ran: Callable[[str], Run]) -
     [finding] = found.findings
     assert finding.evidence["slow_stage"] == "Generator"
     assert finding.evidence["slow_stage_ns_per_batch"] == pytest.approx(20e6, rel=0.25)
-    assert "tf.data's stage Generator takes 2" in finding.remedy
+    assert "tf.data's stage Generator takes 2" in finding.message
 
 
 def test_the_callback_makes_each_fit_a_run_and_is_silent_within_one(ran: Callable[[str], Run], tmp_path: Path) -> None:

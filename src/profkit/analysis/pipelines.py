@@ -304,7 +304,7 @@ def _slow_stage(case: _Case, section: Section, name: str) -> PipelineCause:
     return PipelineCause(
         name=name,
         message=f"{taken}: {CAUSES[name]}.",
-        remedy=f"{taken}: {_change(name, stage, threads, section.threads)}.",
+        remedy=_sentence(_change(name, stage, threads, section.threads)),
         speedup=speedup,
         evidence={
             "slow_stage": stage.name,
@@ -315,6 +315,10 @@ def _slow_stage(case: _Case, section: Section, name: str) -> PipelineCause:
         },
         confidence="high" if busy >= SATURATED else "medium" if flaw else "low",
     )
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _by_definition(case: _Case) -> list[PipelineCause]:
@@ -332,7 +336,7 @@ def _by_definition(case: _Case) -> list[PipelineCause]:
         PipelineCause(
             name=cause,
             message=f"tf.data, {flaw.stage}: {CAUSES[cause]}.",
-            remedy=f"{_REMEDIES[cause].format(threads=threads)}.",
+            remedy=_sentence(_REMEDIES[cause].format(threads=threads)),
             speedup=gains.get(cause, case.step_ns / case.busy_ns),
             evidence=_detail(flaw),
             confidence="medium" if len(flaws) == 1 else "low",
