@@ -21,8 +21,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, _utils
 
 from profkit.analysis.loading import stage_times, stage_waits
-from profkit.capture import batches_table, read_capture, run_info
+from profkit.capture import read_capture, run_info
 from profkit.hooks.dataloader import DataLoaderHook
+from profkit.loadercapture import batches_table
 from profkit.recorder import Recorder
 from profkit.records import SUFFIX
 

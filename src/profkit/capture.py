@@ -5,7 +5,7 @@ Reading is tolerant: a file counts up to its first torn or damaged frame. Everyt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from profkit.loadercapture import loaders
 from profkit.records import (
     SUFFIX,
     Batch,
     End,
-    Fetch,
     Flaw,
     Framework,
     LoaderOpened,
@@ -38,20 +38,15 @@ from profkit.records import (
     frames,
 )
 from profkit.schedule import Schedule
+from profkit.trace.arrays import Ints, column, nullable
 from profkit.trace.model import (
-    Loader,
-    LoaderWorker,
-    PipelineFlaw,
-    PipelineStage,
     RunInfo,
     Trace,
     TraceInfo,
-    Transform,
 )
-from profkit.trace.schema import BATCHES, COUNTERS, LINKS, MEMORY, SAMPLES, SPANS, STEPS, TRACKS, empty
+from profkit.trace.schema import COUNTERS, LINKS, MEMORY, SPANS, STEPS, TRACKS, empty
 from profkit.trace.store import conform
 
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -140,8 +135,8 @@ def steps_table(capture: Capture) -> pl.DataFrame:
     waits that ended there; start-up counts wherever it lies.
     """
     steps = capture.steps
-    start, end = _column(steps, "start_ns"), _column(steps, "end_ns")
-    numbers = _column(steps, "number")
+    start, end = column(steps, "start_ns"), column(steps, "end_ns")
+    numbers = column(steps, "number")
     waits, passes = _waits_of(capture.waits, end), _passes_of(capture.loaders, end)
     began = _pass_began(start, passes, waits)
     counted = waits.end > np.append(began, 0)[waits.step]
@@ -155,9 +150,9 @@ def steps_table(capture: Capture) -> pl.DataFrame:
             "excluded_ns": began - start,
             "batches": np.bincount(waits.step[counted], minlength=len(steps) + 1)[: len(steps)],
             "source": pl.Series([step.source for step in steps], dtype=pl.String),
-            "window": _nullable(_window_of(numbers, capture)),
+            "window": nullable(_window_of(numbers, capture)),
             "steady": _steady(len(steps), passes, waits),
-            "own_ns": _column(steps, "own_ns"),
+            "own_ns": column(steps, "own_ns"),
         }
     )
     return conform(table, STEPS)
@@ -183,15 +178,15 @@ class _Intervals:
 
 
 def _waits_of(waits: Sequence[Wait], step_end: Ints) -> _Intervals:
-    start = _column(waits, "start_ns")
-    end = start + _column(waits, "duration_ns")
+    start = column(waits, "start_ns")
+    end = start + column(waits, "duration_ns")
     first = np.fromiter((wait.first for wait in waits), np.bool_, len(waits))
     return _Intervals(start, end, first, np.searchsorted(step_end, end, side="left"))
 
 
 def _passes_of(loaders: Sequence[LoaderOpened], step_end: Ints) -> _Intervals:
-    start = _column(loaders, "start_ns")
-    end = start + _column(loaders, "duration_ns")
+    start = column(loaders, "start_ns")
+    end = start + column(loaders, "duration_ns")
     return _Intervals(start, end, np.ones(len(loaders), np.bool_), np.searchsorted(step_end, start, side="right"))
 
 
@@ -247,94 +242,6 @@ def counters_table(capture: Capture) -> pl.DataFrame:
     )
 
 
-def batches_table(capture: Capture) -> pl.DataFrame:
-    """Every batch that was followed, in the order the training loop got them; each belongs to the step it came in."""
-    batches = capture.batches
-    ends, numbers = _column(capture.steps, "end_ns"), _column(capture.steps, "number")
-    asked = _column(batches, "asked_ns")
-    came = asked + _column(batches, "came")
-    firsts = {(wait.loader, wait.start_ns) for wait in capture.waits if wait.first}
-    step = np.append(numbers, -1)[np.searchsorted(ends, came, side="left")]
-    fetches = [batch.fetch for batch in batches]
-    table = {
-        "loader": _column(batches, "loader"),
-        "loop": _column(batches, "loop"),
-        "index": _column(batches, "index"),
-        "asked_ns": asked,
-        "came_ns": came,
-        "first": pl.Series([(batch.loader, batch.asked_ns) in firsts for batch in batches], dtype=pl.Boolean),
-        "step": _nullable(step),
-        "worker": [None if f is None or f.worker < 0 else f.worker for f in fetches],
-        "ready": [
-            None if f is None or f.worker < 0 or b.ready < 0 else b.ready for b, f in zip(batches, fetches, strict=True)
-        ],
-        "outstanding": _column(batches, "outstanding"),
-        "sampler_ns": _column(batches, "sampler"),
-        "dispatched_ns": [b.asked_ns + b.dispatched if b.dispatched else None for b in batches],
-        "received_ns": [b.asked_ns + b.received if b.received else None for b in batches],
-        "consumer_cpu_ns": _column(batches, "consumer_cpu"),
-        "consumer_run_queue_ns": _column(batches, "consumer_run_queue"),
-        "process_cpu_ns": _column(batches, "process_cpu"),
-        **_fetch_columns(batches),
-        **_moments(batches, "pinned", ("pin_start_ns", "pin_end_ns")),
-        **_moments(batches, "unpickled", ("pickle_start_ns", "pickle_end_ns", "unpickle_start_ns", "unpickle_end_ns")),
-    }
-    return conform(pl.DataFrame(table, strict=False), BATCHES)
-
-
-def _fetch_columns(batches: Sequence[Batch]) -> dict[str, list[int | None]]:
-    """What the fetch of each batch took, null where it is not known."""
-    columns: dict[str, list[int | None]] = {name: [] for name in _OF_FETCH}
-    for batch in batches:
-        for name, value in _OF_FETCH.items():
-            columns[name].append(None if batch.fetch is None else value(batch.asked_ns, batch.fetch))
-    return columns
-
-
-# Where the kernel gives no figures they are all 0, as is the slowest sample where none was clocked.
-_OF_FETCH: dict[str, Callable[[int, Fetch], int | None]] = {
-    "fetch_start_ns": lambda zero, f: zero + f.start,
-    "fetch_end_ns": lambda zero, f: zero + f.end,
-    "item_ns": lambda _, f: f.items,
-    "collate_ns": lambda _, f: f.collate_end - f.collate_start,
-    "cpu_ns": lambda _, f: f.cpu if f.cpu or f.run_queue else None,
-    "run_queue_ns": lambda _, f: f.run_queue if f.cpu or f.run_queue else None,
-    "read_chars": lambda _, f: f.read_chars,
-    "read_bytes": lambda _, f: f.read_bytes,
-    "slowest_ns": lambda _, f: f.slowest or None,
-    "slowest_index": lambda _, f: f.slowest_index,
-    "worker_cpu_ns": lambda _, f: f.worker_cpu,
-}
-
-
-def _moments(batches: Sequence[Batch], field: str, names: tuple[str, ...]) -> dict[str, list[int | None]]:
-    """A tuple of moments as columns of Unix time."""
-    found = [(batch.asked_ns, getattr(batch, field)) for batch in batches]
-    return {
-        name: [None if moments is None else zero + moments[place] for zero, moments in found]
-        for place, name in enumerate(names)
-    }
-
-
-def samples_table(capture: Capture) -> pl.DataFrame:
-    """Every sample that was clocked by itself, in the order of the files."""
-    records = capture.data_samples
-    counts = [len(record.durations) for record in records]
-    return conform(
-        pl.DataFrame(
-            {
-                "loader": np.repeat(_column(records, "loader"), counts),
-                "worker": _nullable(np.repeat(_column(records, "worker"), counts)),
-                "pid": np.repeat(_column(records, "pid"), counts),
-                "fetch_start_ns": np.repeat(_column(records, "fetch_start_ns"), counts),
-                "index": pl.Series([index for record in records for index in record.indices], dtype=pl.Int64),
-                "duration_ns": pl.Series([took for record in records for took in record.durations], dtype=pl.Int64),
-            }
-        ),
-        SAMPLES,
-    )
-
-
 def run_info(capture: Capture, alive: bool) -> RunInfo:
     """What the run says about itself. `alive`: whether its training process still exists."""
     start, ended = capture.start, _ended(capture, alive)
@@ -345,7 +252,7 @@ def run_info(capture: Capture, alive: bool) -> RunInfo:
         ended=ended,
         frameworks={framework.name: framework.version for framework in capture.frameworks},
         devices=list(dict.fromkeys(d for framework in capture.frameworks for d in framework.devices)),
-        loaders=_loaders(capture),
+        loaders=loaders(capture),
         step_source=_step_source(capture.steps),
         notes=list(dict.fromkeys((*(note.text for note in capture.notes), *_gaps(capture, ended)))),
         torn_bytes=capture.torn_bytes,
@@ -367,65 +274,6 @@ def _facts(start: Start) -> RunInfo:
         schedule=list(start.schedule),
         hparams=start.hparams,
     )
-
-
-def _loaders(capture: Capture) -> dict[str, Loader]:
-    """The loaders by number. Stages of a pipeline that nobody opened by itself are those of the loader around it.
-
-    Of several readings of a pipeline the last one counts of those with the most stages: what has run dry leaves it.
-    """
-    first = capture.loaders[0].loader if capture.loaders else None
-    opened = {record.loader for record in capture.loaders}
-    stages = {
-        pipeline.loader if pipeline.loader in opened else first: [
-            PipelineStage(
-                name=stage.name,
-                elements=stage.elements,
-                processing_ns=stage.processing_ns,
-                buffered=stage.buffered,
-                parallelism=stage.parallelism,
-                tuned=stage.tuned,
-            )
-            for stage in pipeline.stages
-        ]
-        for pipeline in sorted(capture.pipelines, key=lambda pipeline: len(pipeline.stages))
-    }
-    return {
-        str(o.loader): Loader(
-            o.name,
-            o.settings,
-            stages.get(o.loader, []),
-            [PipelineFlaw(f.cause, f.stage, f.detail) for f in capture.flaws if f.loader == o.loader],
-            [_worker(w) for w in capture.workers if w.loader == o.loader],
-            _transforms(capture, o.loader),
-        )
-        for o in {o.loader: o for o in capture.loaders}.values()
-    }
-
-
-def _worker(started: WorkerStarted) -> LoaderWorker:
-    return LoaderWorker(
-        worker=started.worker,
-        pid=started.pid,
-        loop=started.loop,
-        asked_ns=started.asked_ns,
-        process_ns=started.process,
-        init_ns=started.init,
-        dataset_ns=started.dataset,
-    )
-
-
-def _transforms(capture: Capture, loader: int) -> list[Transform]:
-    """Calls and time of each transform over all workers, the costliest first."""
-    totals: dict[str, list[int]] = {}
-    for record in capture.data_samples:
-        if record.loader == loader:
-            for name, (calls, took_ns) in record.transforms.items():
-                total = totals.setdefault(name, [0, 0])
-                total[0] += calls
-                total[1] += took_ns
-    found = [Transform(name, calls, took_ns) for name, (calls, took_ns) in totals.items()]
-    return sorted(found, key=lambda transform: -transform.total_ns)
 
 
 def _ended(capture: Capture, alive: bool) -> str:
@@ -492,7 +340,7 @@ def _waits_table(capture: Capture, steps: pl.DataFrame) -> pl.DataFrame:
         "start_ns": waits.start,
         "duration_ns": waits.end - waits.start,
         "name": pl.Series([f"wait for {names.get(wait.loader, 'a batch')}" for wait in recent], dtype=pl.String),
-        "step": _nullable(numbers[waits.step]),
+        "step": nullable(numbers[waits.step]),
     }
     return pl.DataFrame(table).filter(alone)
 
@@ -549,13 +397,3 @@ def _trace_info(capture: Capture, spans: pl.DataFrame, steps: pl.DataFrame) -> T
         dropped={"steps before the last ones": left_out} if left_out else {},
         notes=["no framework's profiler recorded a window: steps and waits only"],
     )
-
-
-def _column(records: Sequence[msgspec.Struct], name: str) -> Ints:
-    return np.fromiter((getattr(record, name) for record in records), np.int64, len(records))
-
-
-def _nullable(values: Ints) -> pl.Series:
-    """Integers in which −1 means null."""
-    series = pl.Series(values)
-    return series.set(series < 0, None)

@@ -193,7 +193,8 @@ def _is_converted(trace_folder: Path, files: Sequence[Window]) -> bool:
 
 
 def _write_tables(folder: Path, capture: Capture, info: RunInfo) -> Run:
-    from profkit.capture import batches_table, counters_table, samples_table, steps_table
+    from profkit.capture import counters_table, steps_table
+    from profkit.loadercapture import batches_table, samples_table
     from profkit.trace.load import traces_in
     from profkit.trace.model import Run
     from profkit.trace.store import write_json, write_table

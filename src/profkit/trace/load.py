@@ -103,7 +103,8 @@ def _load_folder(folder: Path) -> Run:
 
 def _from_capture(run_folder: Path, info: RunInfo | None = None) -> Run:
     """A run without tables, as one that goes on: what its capture files hold, and the windows that became traces."""
-    from profkit.capture import batches_table, counters_table, read_capture, run_info, samples_table, steps_table
+    from profkit.capture import counters_table, read_capture, run_info, steps_table
+    from profkit.loadercapture import batches_table, samples_table
 
     profkit_folder = run_folder / PROFKIT_FOLDER
     capture = read_capture(profkit_folder / "capture")
