@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 import polars as pl
 import pytest
 
+from profkit.analysis import causes, whatif
 from profkit.analysis.findings import CAUSES
 from profkit.analysis.loaders import loaders_of
 from profkit.analysis.loading import STAGES
 from profkit.analysis.page import BATCH_POINTS, CURVE_POINTS, LAST_BATCHES, STEP_POINTS, BatchSeries, page
+from profkit.analysis.report import WORTH_A_CHANGE
 from profkit.analysis.steps import histogram
 from profkit.analysis.summary import report
 from profkit.trace.model import Run, RunInfo
@@ -151,3 +154,23 @@ def test_a_trace_names_the_library_it_waited_for(
     trace = traces.traced(tmp_path, [traces.span(name, "user_annotation", 0, 50)])
     (loader,) = loaders_of([trace]).values()
     assert (loader.name, loader.settings) == (library, settings)
+
+
+@pytest.mark.parametrize(
+    ("file", "written", "value"),
+    [
+        (
+            "FetchCard.tsx",
+            r"\[CPU, BLOCKED, STARVED\] = \[([\d., ]+)\]",
+            [causes.BUSY_WORKER, causes.BLOCKED, causes.STARVED],
+        ),
+        ("FetchCard.tsx", r"LEAST_READ_BYTES\] = \[([\d._, ]+)\]", [causes.FROM_STORAGE, causes.LEAST_READ_BYTES]),
+        ("curve.ts", r"GOOD_ENOUGH = ([\d.]+)", [whatif.GOOD_ENOUGH]),
+        ("WhatIf.tsx", r"WORTH_TRYING = ([\d.]+)", [WORTH_A_CHANGE]),
+    ],
+)
+def test_the_page_has_the_thresholds_of_the_analyses(file: str, written: str, value: list[float]) -> None:
+    source = (Path(__file__).parents[1] / "web" / "src" / "loading" / file).read_text()
+    found = re.search(written, source)
+    assert found is not None
+    assert [float(number) for number in found[1].replace("_", "").split(",")] == value

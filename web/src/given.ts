@@ -13,6 +13,7 @@ export { Kpi } from "./parts/Kpi";
 export { register } from "./parts/OnDemand";
 export { nearest, ticksOf } from "./parts/scale";
 export { useWidth } from "./parts/Series";
+export { StackedBar, type Parts } from "./parts/StackedBar";
 export { StepSeries } from "./parts/StepSeries";
 export { column, Table } from "./parts/Table";
 export { Tip } from "./parts/Tip";

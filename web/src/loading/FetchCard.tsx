@@ -1,65 +1,26 @@
 import type { Fetch } from "../data/types";
-import { duration, Figure, percent, size, Tip } from "../given";
+import { duration, Figure, size, StackedBar, type Parts } from "../given";
 
 // As in profkit.analysis.causes: shares of the fetch; what of the bytes that were read came from storage, and how many.
 const [CPU, BLOCKED, STARVED] = [0.6, 0.5, 0.35];
 const [FROM_STORAGE, LEAST_READ_BYTES] = [0.2, 65_536];
 
-const PARTS = [
-  ["cpu_ns", "compute", "On a core", "The worker's thread ran: decoding, transforms, Python."],
-  ["run_queue_ns", "host", "Waiting for a core", "The thread could have run, and no core was free."],
-  ["blocked_ns", "data_wait", "Blocked", "The thread could not have run: storage, network, a lock, a sleep."],
-] as const;
+const PARTS: Parts = [
+  ["compute", "On a core", "The worker's thread ran: decoding, transforms, Python."],
+  ["host", "Waiting for a core", "The thread could have run, and no core was free."],
+  ["data_wait", "Blocked", "The thread could not have run: storage, network, a lock, a sleep."],
+];
 
 /** What making a batch takes a worker, and what holds it up. */
 export function FetchCard({ fetch }: { fetch: Fetch }) {
   const { mean_ns, p50_ns, p95_ns, max_ns, read_chars, read_bytes } = fetch;
-  const parts = PARTS.map(([key, ...rest]) => [fetch[key] ?? 0, ...rest] as const).filter(([time]) => time > 0);
+  const times = { compute: fetch.cpu_ns ?? 0, host: fetch.run_queue_ns ?? 0, data_wait: fetch.blocked_ns ?? 0 };
   return (
     <Figure title="A fetch" meaning={MEANING} id="fetch">
       <p>
         <strong>{verdictOf(fetch)}</strong>
       </p>
-      {parts.length > 0 && (
-        <div class="stack" aria-hidden="true">
-          {parts.map(([time, tone, name]) => (
-            <div
-              key={tone}
-              class={`area ${tone}`}
-              title={`${name} ${duration(time)}`}
-              style={{ flexGrow: time / mean_ns }}
-            >
-              {time > 0.15 * mean_ns && (
-                <>
-                  <b>{name}</b>
-                  <span>{percent(time / mean_ns)}</span>
-                </>
-              )}
-            </div>
-          ))}
-        </div>
-      )}
-      <table class="legend">
-        <thead class="sr">
-          <tr>
-            <th scope="col">Part</th>
-            <th scope="col">Time per batch</th>
-            <th scope="col">Share of the fetch</th>
-          </tr>
-        </thead>
-        <tbody>
-          {parts.map(([time, tone, name, meaning]) => (
-            <tr key={tone}>
-              <th scope="row">
-                <i class={`area ${tone}`} />
-                <Tip text={meaning}>{name}</Tip>
-              </th>
-              <td>{duration(time)}</td>
-              <td>{percent(time / mean_ns)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
+      <StackedBar parts={PARTS} time_ns={times} whole_ns={mean_ns} of="fetch" />
       <dl class="facts">
         <Fact name="mean" value={duration(mean_ns)} />
         <Fact name="p50" value={duration(p50_ns)} />

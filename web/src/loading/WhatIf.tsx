@@ -19,7 +19,7 @@ const RIGHT = 40;
 const TOP = 24;
 const HEIGHT = 190;
 const BOTTOM = 40;
-const WORTH_TRYING = 1.05; // predicted speed-up, as in profkit.analysis.causes
+const WORTH_TRYING = 1.05; // predicted speed-up, as WORTH_A_CHANGE in profkit.analysis.report
 
 /** What the simulator says of other settings. */
 export function WhatIf({ loading }: { loading: Loading }) {

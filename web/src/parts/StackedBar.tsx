@@ -2,7 +2,7 @@ import type { Tone } from "../palette";
 import { duration, percent } from "../units";
 import { Tip } from "./Tip";
 
-type Parts = [tone: Tone, name: string, meaning: string][];
+export type Parts = [tone: Tone, name: string, meaning: string][];
 
 interface StackedBarProps {
   parts: Parts;
@@ -10,12 +10,14 @@ interface StackedBarProps {
   time_ns: Record<string, number>;
   /** What the parts are parts of, nanoseconds. */
   whole_ns: number;
+  /** What the times are of: a step, if nothing is said. */
+  of?: string;
 }
 
 const NAMED = 0.05; // of the whole, from which on a part has room for its name
 
-/** Parts of a step side by side, and as a table with the meaning of each. */
-export function StackedBar({ parts, time_ns, whole_ns }: StackedBarProps) {
+/** Parts of a step, or of whatever it is of, side by side, and as a table with the meaning of each. */
+export function StackedBar({ parts, time_ns, whole_ns, of = "step" }: StackedBarProps) {
   const shown = parts.filter(([tone]) => time_ns[tone] > 0);
   return (
     <>
@@ -35,8 +37,8 @@ export function StackedBar({ parts, time_ns, whole_ns }: StackedBarProps) {
         <thead class="sr">
           <tr>
             <th scope="col">Part</th>
-            <th scope="col">Time per step</th>
-            <th scope="col">Share of the step</th>
+            <th scope="col">Time per {of}</th>
+            <th scope="col">Share of the {of}</th>
           </tr>
         </thead>
         <tbody>
