@@ -13,7 +13,6 @@ import inspect
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 from time import perf_counter_ns as now
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -27,6 +26,7 @@ from profkit.records import LoaderOpened
 from profkit.records import Samples as SamplesRecord
 
 from . import dataloader_parcels, dataloader_seams
+from .dataloader_cost import OwnCost
 from .dataloader_fetchers import Detail, ProcessIO, Samples, Schedstat, TimedFetcher, integer, moment
 from .dataloader_pinning import Threads
 from .dataloader_progress import Progress
@@ -35,11 +35,6 @@ from .dataloader_workers import Assignment, WorkerStart
 
 Method = Callable[..., Any]
 
-BUDGET_NS, BUDGET_SHARE = (
-    200_000,
-    0.02,
-)  # what following a batch may take, the larger of the two: twice what it usually does
-JUDGED_BATCHES = 64
 ALL_BATCHES, THINNED = 20_000, 17  # of each loader: so many are recorded, and then every so many; a prime, so that
 # workers, which take turns, are all met
 
@@ -69,7 +64,7 @@ class DataLoaderHook:
         self._transforms = TransformClocks()
         self._with_workers: tuple[type, ...] = ()  # the iterators that are followed
         self._looks_inside = False
-        self._own: list[int] = []  # nanoseconds for each batch since this was last judged
+        self._cost = OwnCost()
 
     def start(self, recorder: Recorder) -> None:
         """Replace the methods; leaves a note instead where the classes do not look as expected."""
@@ -77,8 +72,8 @@ class DataLoaderHook:
         if not _looks_as_expected():
             recorder.note("this version of PyTorch's DataLoader is not known: its waits are not recorded")
             return
-        self._judged_from = now()
-        self._offset_ns = recorder.clock() - self._judged_from
+        self._came_at = now()  # the batch before
+        self._offset_ns = recorder.clock() - self._came_at
         self._schedstat, self._process_io = Schedstat(), ProcessIO()
         self._undo += [self._schedstat.close, self._process_io.close]
         self._replace(_BaseDataLoaderIter, "__next__", self._timed_next)
@@ -370,9 +365,10 @@ class DataLoaderHook:
         ended = now()
         own_ns = progress.own_ns + ended - begun
         self._recorder.own_ns += own_ns
-        self._own.append(own_ns)
-        if len(self._own) == JUDGED_BATCHES:
-            self._judge_own_cost(ended)
+        self._cost.add(own_ns, ended - self._came_at)
+        self._came_at = ended
+        if self._cost.is_due():
+            self._judge_own_cost()
 
     def _has_workers(self, iterator: Any) -> bool:
         return isinstance(iterator, self._with_workers)
@@ -383,11 +379,10 @@ class DataLoaderHook:
             return int(iterator._num_yielded) - 1
         return int(iterator._rcvd_idx) - 1 if iterator._in_order else progress.last_received
 
-    def _judge_own_cost(self, ended: int) -> None:
+    def _judge_own_cost(self) -> None:
         """Give up what costs too much; the waits are recorded all the same."""
-        own_ns, self._own = median(self._own), []
-        interval_ns, self._judged_from = (ended - self._judged_from) / JUDGED_BATCHES, ended
-        if own_ns > max(BUDGET_NS, BUDGET_SHARE * interval_ns):
+        own_ns = self._cost.too_much_ns()
+        if own_ns:
             self._look_no_longer()
             self._recorder.note(
                 f"looking into the loader took {own_ns / 1e3:.0f} µs a batch, more than it may: "

@@ -15,22 +15,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.util import Finalize
 from pathlib import Path
-from statistics import median
 from time import perf_counter_ns as now
 from typing import TYPE_CHECKING, Any
 
+from .dataloader_cost import OwnCost
 from .dataloader_fetchers import Detail, ProcessIO, Samples, Schedstat, TimedFetcher, integer, moment
 from .dataloader_parcels import Parcel
 from .dataloader_transforms import TransformClocks
 
 if TYPE_CHECKING:
     from profkit.recorder import Recorder
-
-BUDGET_NS, BUDGET_SHARE = (
-    200_000,
-    0.02,
-)  # what looking into a fetch may take, the larger of the two: twice what it usually does
-JUDGED_FETCHES = 64
 
 
 @dataclass(frozen=True)
@@ -102,8 +96,7 @@ class InsideWorker:
         self._timed: weakref.ref[TimedFetcher] | None = None  # the fetcher's own, so that it ends when it would
         self._transforms = TransformClocks()
         self._detail = Detail()
-        self._took: list[int] = []  # nanoseconds of each fetch since the cost was last judged
-        self._own: list[int] = []
+        self._cost = OwnCost()
         self._given_up = self._is_over = False
         self._create: Callable[..., Any] = dataloader._DatasetKind.create_fetcher
         dataloader._DatasetKind.create_fetcher = staticmethod(self._create_fetcher)  # type: ignore[method-assign]
@@ -163,9 +156,8 @@ class InsideWorker:
         took = end - fetch[1]
         if self._detail.wants(took):
             self._append_samples(fetch[1], samples)
-        self._took.append(took)
-        self._own.append(own_ns + now() - end)
-        if len(self._own) == JUDGED_FETCHES:
+        self._cost.add(own_ns + now() - end, took)
+        if self._cost.is_due():
             self._judge_own_cost()
         return Parcel(batch, fetch)
 
@@ -190,9 +182,8 @@ class InsideWorker:
     def _judge_own_cost(self) -> None:
         """Give up what costs too much; the waits are recorded all the same, in the training process."""
         self._is_over = self._done.exists()
-        own_ns, self._own = median(self._own), []
-        took_ns, self._took = sum(self._took) / JUDGED_FETCHES, []
-        if own_ns > max(BUDGET_NS, BUDGET_SHARE * took_ns):
+        own_ns = self._cost.too_much_ns()
+        if own_ns:
             self._give_up(own_ns)
 
     def _give_up(self, own_ns: float) -> None:

@@ -309,8 +309,7 @@ def slow() -> int:
 def test_a_look_inside_that_costs_too_much_is_given_up_and_the_waits_are_recorded(
     new_run: NewRun, records_of: RecordsOf, monkeypatch: pytest.MonkeyPatch, module: str, num_workers: int
 ) -> None:
-    monkeypatch.setattr("profkit.hooks.dataloader.JUDGED_BATCHES", 4)
-    monkeypatch.setattr("profkit.hooks.dataloader_workers.JUDGED_FETCHES", 4)
+    monkeypatch.setattr("profkit.hooks.dataloader_cost.JUDGED", 4)
     monkeypatch.setattr(f"profkit.hooks.{module}.now", slow)
     with new_run() as run:
         loader = DataLoader(Numbers(), batch_size=1, num_workers=num_workers)
