@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from profkit.analysis.findings import CAUSES, INPUT_BOUND, SEVERE
+from profkit.analysis.causes import INPUT_BOUND
+from profkit.analysis.findings import CAUSES, SEVERE
 from profkit.analysis.report import Finding, Report
 from profkit.analysis.summary import report
 from profkit.trace.model import Loader, PipelineStage

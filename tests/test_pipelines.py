@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 import profkit
-from profkit.analysis import findings
 from profkit.analysis.pipelines import (
     CAUSES,
-    LEAST_WAIT,
     NOTED,
     PipelineCause,
     correctness_notes,
@@ -56,10 +54,6 @@ def names(found: list[PipelineCause]) -> list[str]:
 
 
 PREFETCH, RANGE = stage("Prefetch", 0.1), stage("Range", 0.0)
-
-
-def test_the_threshold_is_that_of_the_findings() -> None:
-    assert LEAST_WAIT == findings.INPUT_BOUND
 
 
 @pytest.mark.parametrize("flaw", CAUSES)

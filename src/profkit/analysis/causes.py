@@ -19,6 +19,7 @@ from profkit.units import duration, percent
 
 Evidence = dict[str, str | int | float | bool | None]
 
+INPUT_BOUND = 0.10  # of the step, exposed: a smaller wait has no cause worth a finding
 SATURATED = 0.85  # utilisation from which the workers are what limits the loader
 DOMINANT = 0.30  # of the wait: a stage that is on the critical path
 RELEVANT = 0.05  # of the time from batch to batch: below that a stage is not worth a word

@@ -16,7 +16,7 @@ from operator import itemgetter
 import polars as pl
 
 from profkit.analysis import causes, pipelines
-from profkit.analysis.causes import LoaderCause, loader_causes
+from profkit.analysis.causes import INPUT_BOUND, LoaderCause, loader_causes
 from profkit.analysis.pipelines import pipeline_causes
 from profkit.analysis.remedies import remedy
 from profkit.analysis.report import Finding, Loading, Period, StepTime, Wait
@@ -32,7 +32,6 @@ CAUSES = {
     **{name: f"beginning takes long: {what}" for name, (what, _) in causes.START_PARTS.items()},
 }
 
-INPUT_BOUND = 0.10  # of the step, exposed
 SEVERE = 0.25
 RESTARTS = 0.10  # of the run, without what its first pass took to begin
 LEAST_RESTARTS_NS = 1_000_000_000

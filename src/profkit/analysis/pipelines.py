@@ -19,6 +19,7 @@ from operator import attrgetter
 import msgspec
 import polars as pl
 
+from profkit.analysis.causes import INPUT_BOUND, SATURATED
 from profkit.trace.model import Loader, PipelineFlaw, PipelineStage, Trace
 from profkit.units import duration
 
@@ -36,8 +37,6 @@ NOTED = {
     "tf_cache_after_random": "what is random is cached, so every pass repeats the first one",
 }
 
-LEAST_WAIT = 0.10  # of the step
-SATURATED = 0.85  # utilisation
 LEAST_BUSY = 0.50  # utilisation, or share of the wait, below which a section explains nothing
 MOST_THREADS_UNASKED = 8  # advised where the number of cores is not known
 
@@ -143,7 +142,7 @@ def pipeline_causes(loader: Loader, step_ns: float, wait_ns: float) -> list[Pipe
 
     Empty where the wait is no problem, and where what is known explains too little of it.
     """
-    if wait_ns < LEAST_WAIT * step_ns:
+    if wait_ns < INPUT_BOUND * step_ns:
         return []
     case = _Case(loader, step_ns, wait_ns, sections(loader.stages, step_ns))
     return _measured(case) if case.sections else _by_definition(case)
