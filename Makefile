@@ -6,15 +6,15 @@ BIN    := $(VENV)/bin
 BARE   := $(VENV)-bare
 SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproject.toml
 
-# Two rows of tests run beside each other: most that need a framework; those that need none, and then the other ones
-# (LATER, which makes the rows equally long). Those that measure time run alone.
+# Two rows of tests run beside each other, equally long: those that need a framework; those that need none, twice, and
+# then BESIDE. What starts programs and browsers is not traced for coverage, nor what measures time, which runs alone.
 FRAMES  := tests/test_page_in_browser.py::test_a_million_spans_are_there_soon_and_move_smoothly
 TIMED   := $(FRAMES) $(addprefix tests/,test_import.py test_one_clock.py test_planted_stalls.py \
                test_loader_truth.py test_loader_causes.py test_tf_data_causes.py test_tune_live.py)
-LATER   := $(addprefix tests/,test_dataloader_hook.py test_loader_shapes.py test_loader_faults.py test_samples.py \
-               test_tf_data_flaws.py test_page_in_browser.py)
+LIVE    := $(addprefix tests/,test_dataloader_hook.py test_loader_shapes.py test_loader_faults.py test_samples.py)
+BESIDE  := $(addprefix tests/,test_tf_data_flaws.py test_page_in_browser.py)
 NEEDY   := $(addprefix tests/,$(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py))
-WITH    := $(filter-out $(TIMED) $(LATER),$(NEEDY))
+WITH    := $(filter-out $(TIMED) $(LIVE) $(BESIDE),$(NEEDY))
 WITHOUT := $(addprefix --ignore=,$(sort $(NEEDY) $(TIMED)))
 QUIET   := tests/test_import.py::test_importing_profkit_takes_less_than_40_ms
 PAGE    := src/profkit/tensorboard/static/index.js
@@ -36,11 +36,11 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/mypy tests samples benchmarks docs/pictures.py
 	rm -f .coverage .coverage.*
 	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider --deselect $(QUIET) \
-	    && $(BIN)/coverage run -p -m pytest --durations=10 $(LATER) --deselect $(FRAMES)) > $(VENV)/beside.log 2>&1 & beside=$$!; \
-	$(BIN)/coverage run -p -m pytest --durations=10 $(WITH); with=$$?; \
+	    && $(BIN)/python -m pytest --durations=10 $(BESIDE) --deselect $(FRAMES)) > $(VENV)/beside.log 2>&1 & beside=$$!; \
+	$(BIN)/coverage run -p -m pytest --durations=10 $(WITH) && $(BIN)/python -m pytest --durations=10 $(LIVE); with=$$?; \
 	wait $$beside; beside=$$?; grep -v '^SKIPPED' $(VENV)/beside.log | tail -n 400; \
 	test $$with = 0 && test $$beside = 0
-	$(BIN)/coverage run -p -m pytest --durations=20 $(TIMED)
+	$(BIN)/python -m pytest --durations=20 $(TIMED)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
 

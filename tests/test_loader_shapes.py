@@ -28,6 +28,7 @@ NewRun = Callable[[], profkit.profile]
 def new_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NewRun:
     """A run with the DataLoader hook alone; nothing is made of its records."""
     monkeypatch.setattr("profkit.run._finalise", lambda folder: None)
+    monkeypatch.setattr("profkit.hooks.dataloader_cost.BUDGET_NS", 10**12)  # whatever it costs on a busy machine
     return lambda: profkit.profile(tmp_path / "runs", hooks=["dataloader"], sidecar=False, quiet=True)
 
 
