@@ -26,7 +26,7 @@ SWEEPS = [
     ),
     ("training", "1 forked, pinned", 1, SAMPLE, LAST),
     ("workers", "1 spawned", 1, SPAWNED, LAST),
-    ("training", "2 spawned", 7, 8 * SPAWNED, LAST),
+    ("training", "2 spawned", 7, 4 * SPAWNED, LAST),
 ]
 
 
