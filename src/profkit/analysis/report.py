@@ -242,6 +242,74 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True):
     window_close_ns: int | None = None
 
 
+class RankRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One rank of a training, over its recorded windows. Times are nanoseconds per step, on the clock of rank 0."""
+
+    rank: int
+    host: str
+    steps: int  # recorded ones
+    step_ns: float
+    wait_ns: float  # for data, exposed or not
+    breakdown_ns: dict[str, float]  # exclusive; adds up to the step
+    communication_ns: float  # some collective is under way
+    exposed_communication_ns: float  # of that, while nothing is computed
+    overlap: float | None  # share of communication behind which something is computed; null without communication
+    idle_ns: float | None = None  # no device of the rank works; null where none was recorded
+    collectives: int = 0  # matched with those of other ranks, per step
+    transfer_ns: float = 0.0  # in collectives, after the last rank had arrived
+    waiting_ns: float = 0.0  # in collectives, for the last rank to arrive
+    late_ns: float = 0.0  # arriving behind the rank that was first, as the mean over collectives
+    last_share: float = 0.0  # of the collectives, it was the last to arrive
+    peak_bytes: int | None = None
+    clock_offset_ns: float = 0.0  # added to its times
+    clock_uncertainty_ns: float | None = None  # half the interval that holds the offset; null where unknown
+    clock_source: str = "same clock"  # measured · collectives · same clock · none
+    step_durations_ns: list[int] = []  # of the steps of its first window, as many as SHOWN_STEPS
+    first_step: int | None = None  # the number of the first of these
+
+
+class CollectiveRow(msgspec.Struct, frozen=True, kw_only=True):
+    """All calls of one collective operation within one process group, over the ranks that were recorded."""
+
+    name: str
+    group: str
+    ranks: int  # that take part
+    calls: int  # matched ones
+    dtype: str | None
+    bytes: float | None  # of a call, the mean
+    transfer_ns: float  # of a call, the mean: from the last arrival to the end
+    waiting_ns: float  # of a call, the mean over ranks: from the own arrival to the last one
+    skew_ns: float  # of a call, the mean: from the first arrival to the last one
+
+
+class Straggler(msgspec.Struct, frozen=True, kw_only=True):
+    """A rank that the others wait for. `cause`: input · compute · host · memory · unexplained."""
+
+    rank: int
+    cause: str
+    last_share: float  # of the collectives, it was the last to arrive
+    costs_ns: float  # per step: what the others wait for it, the mean over them
+    excess_ns: dict[str, float]  # per step, class -> its time over the median of the others
+
+
+class Ranks(msgspec.Struct, frozen=True, kw_only=True):
+    """All ranks of a training beside each other. Null in a report of a training with one process."""
+
+    world_size: int
+    missing: list[int]  # ranks of which nothing was recorded
+    rows: list[RankRow]
+    collectives: list[CollectiveRow]
+    stragglers: list[Straggler]  # the most costly first; empty where the ranks keep step
+    step_time_ns: StepTime | None  # over the steps of all ranks; percentiles from histograms, within 1 %
+    imbalance: float | None  # of compute: the largest over the mean, minus 1
+    skew_ns: float | None  # between the first and the last arrival at a collective, the mean
+    clock_uncertainty_ns: float | None  # the largest of all ranks; null where one is unknown
+    notes: list[str] = []
+
+
+SHOWN_STEPS = 50
+
+
 class StepRow(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a recorded window, with its exclusive breakdown, which adds up to `duration_ns` exactly."""
 
@@ -271,6 +339,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     wait: Wait | None
     wait_histogram: Histogram | None = None
     loading: Loading | None = None  # null where nobody looked inside the loader
+    ranks: Ranks | None = None  # null where the training was one process
     breakdown_ns: dict[str, float]
     breakdown_steps: int
     phases_ns: dict[str, float] = {}  # phase -> mean time of a step it covers on the host; overlaps the breakdown
