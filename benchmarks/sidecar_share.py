@@ -28,6 +28,7 @@ from benchmarks.outcome import Outcome, Table, Target, outcome_text
 from benchmarks.recording import Paired
 from profkit.finalise import convert_window
 from profkit.records import Window
+from profkit.runfolder import RankFolder
 from profkit.sidecar import be_modest
 
 ROUNDS, QUICK_ROUNDS = 40, 4
@@ -132,7 +133,7 @@ def convert(folder: Path) -> None:
     """What a sidecar does with a window, for ever; a byte is written for each time."""
     be_modest()
     while True:
-        convert_window(folder, [NATIVE], None)
+        convert_window(RankFolder(folder, 0), [NATIVE], None)
         with (folder / "conversions").open("ab") as done:
             done.write(b".")
 

@@ -24,6 +24,7 @@ from profkit.loader import opened, usable_cpus
 from profkit.recorder import Recorder
 from profkit.records import LoaderOpened
 from profkit.records import Samples as SamplesRecord
+from profkit.runfolder import RankFolder
 
 from . import dataloader_parcels, dataloader_seams
 from .dataloader_cost import OwnCost
@@ -261,7 +262,7 @@ class DataLoaderHook:
         assignment = Assignment(
             capture=str(capture),
             stem=f"{socket.gethostname()}-{recorder.rank}",
-            done=str(capture.parent / "finalised.json"),
+            done=str(RankFolder(capture.parent, recorder.rank).state),
             loader=progress.loader,
             loop=progress.loop,
             asked=now(),

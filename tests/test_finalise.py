@@ -124,14 +124,14 @@ def install(monkeypatch: pytest.MonkeyPatch, exporter: CountingExporter) -> Coun
 
 def files(folder: Path) -> dict[str, tuple[int, int]]:
     """Every file below `folder` but the lock, with what changes when it is written again."""
-    found = {path: path.stat() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    found = {path: path.stat() for path in folder.rglob("*") if path.is_file() and path.name != ".lock-0"}
     return {str(path.relative_to(folder)): (s.st_ino, s.st_mtime_ns) for path, s in found.items()}
 
 
 def test_a_run_that_ended_becomes_tables_traces_and_summaries(with_window: Path, exporter: CountingExporter) -> None:
     info = finalise(with_window)
     assert (info.ended, info.notes) == ("finished", [])
-    assert read_json(with_window / "run.json", RunInfo) == info
+    assert read_json(with_window / "run" / "rank=0.json", RunInfo) == info
     assert read_table(with_window / "steps" / "rank=0.parquet", STEPS).height == 8
     assert read_table(with_window / "counters" / "rank=0.parquet", COUNTERS)["value"].to_list() == [50.0]
     trace = read_trace(with_window / "trace" / "window=0" / "rank=0")
@@ -224,7 +224,7 @@ def test_a_window_that_cannot_be_converted_costs_a_note_and_nothing_else(
     native.unlink() if content is None else native.write_bytes(content)
     info = finalise(with_window)
     assert any(note.startswith("window 0 could not be turned into a trace") for note in info.notes)
-    assert read_json(with_window / "run.json", RunInfo).notes == info.notes
+    assert read_json(with_window / "run" / "rank=0.json", RunInfo).notes == info.notes
     assert read_json(with_window / "summary" / "rank=0.json", Report).steps == 8
     assert native.exists() == (content is not None)
     assert len(exporter.runs) == 1
@@ -281,7 +281,7 @@ def test_what_was_captured_after_finalising_is_not_lost_and_not_exported_twice(
     finalise(with_window)
     append(with_window / "capture" / MAIN, Note("a late word", 5))
     assert finalise(with_window).notes == ["a late word"]
-    assert read_json(with_window / "run.json", RunInfo).notes == ["a late word"]
+    assert read_json(with_window / "run" / "rank=0.json", RunInfo).notes == ["a late word"]
     assert len(exporter.runs) == 1
 
 
@@ -294,7 +294,7 @@ def test_callers_at_the_same_time_do_the_work_once(with_window: Path, exporter: 
 
 def test_the_state_is_no_secret(with_window: Path, exporter: CountingExporter) -> None:
     finalise(with_window)
-    state = json.loads((with_window / "finalised.json").read_bytes())
+    state = json.loads((with_window / "finalised" / "rank=0.json").read_bytes())
     sizes = {path.name: path.stat().st_size for path in (with_window / "capture").glob(f"*{SUFFIX}")}
     assert state == {"capture_bytes": sizes, "exported": True}
 

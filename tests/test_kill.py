@@ -107,7 +107,7 @@ def test_a_training_killed_at_any_moment_loses_no_finished_step(kill: int, tmp_p
         killed.process.kill()
         wait_for_end(killed.sidecar)
         (folder,) = killed.logdir.iterdir()
-        assert (folder / "plugins" / "profkit" / "run.json").exists()
+        assert (folder / "plugins" / "profkit" / "run" / "rank=0.json").exists()
         assert_nothing_finished_is_missing(profkit.load(killed.logdir), killed.steps())
 
 

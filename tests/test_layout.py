@@ -17,8 +17,8 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "lightning")
 # What a training process loads: these import the standard library, msgspec and each other, nowhere in their code
 # anything else. The ways out: finalise, once the training is over, and a notebook where somebody looks.
 TRAINING = (
-    *("__init__", "active", "boundaries", "clock", "companion", "decorator", "errors", "launch", "loader"),
-    *("marks", "plugins", "records", "recorder", "run", "schedule", "start", "windows"),
+    *("__init__", "active", "boundaries", "clock", "companion", "decorator", "errors", "jobs", "launch"),
+    *("loader", "marks", "plugins", "records", "recorder", "run", "runfolder", "schedule", "start", "windows"),
 )
 ON_REQUEST = {"profkit.finalise", "profkit.notebook"}
 

@@ -45,17 +45,17 @@ def test_of_a_log_folder_the_newest_run_is_taken(tmp_path: Path) -> None:
 
 def test_a_run_in_a_folder_that_cannot_be_written_is_read_from_its_capture(tmp_path: Path) -> None:
     folder = a_run(tmp_path)
-    (folder / "plugins" / "profkit" / ".lock").mkdir()  # what opening a file to write fails at, for root as well
+    (folder / "plugins" / "profkit" / ".lock-0").mkdir()  # what opening a file to write fails at, for root as well
     run = profkit.load(folder)
     assert (run.steps.height, run.info.ended) == (10, "finished")
-    assert not (folder / "plugins" / "profkit" / "run.json").exists()
+    assert not (folder / "plugins" / "profkit" / "run" / "rank=0.json").exists()
 
 
 def test_a_run_that_goes_on_is_read_as_far_as_it_is(tmp_path: Path) -> None:
     folder = a_run(tmp_path, time_ns=time.time_ns(), ended=False)
     run = profkit.load(folder)
     assert (run.steps.height, run.info.ended) == (10, "running")
-    assert not (folder / "plugins" / "profkit" / "run.json").exists()
+    assert not (folder / "plugins" / "profkit" / "run" / "rank=0.json").exists()
 
 
 def test_one_trace_of_a_run_is_a_run_of_its_own(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ class Training:
         return next((self.folder / "capture").glob(f"*-00000000{SUFFIX}"))
 
     def info(self) -> RunInfo:
-        return read_json(self.folder / "run.json", RunInfo)
+        return read_json(self.folder / "run" / "rank=0.json", RunInfo)
 
     def log(self) -> str:
         return (self.folder / "capture" / "sidecar-0.log").read_text()
@@ -294,7 +294,7 @@ def test_a_disk_that_is_full_ends_no_sidecar_and_the_training_learns_that_nothin
     training.wait_for_ticks()
     assert training.sidecar.is_running()
     assert training.leave() == 1
-    assert not (training.folder / "finalised.json").exists()
+    assert not (training.folder / "finalised" / "rank=0.json").exists()
 
 
 def test_a_folder_that_vanishes_ends_no_sidecar_before_its_time(begin: Begin) -> None:

@@ -18,7 +18,7 @@ import polars as pl
 
 from profkit.loadercapture import loaders
 from profkit.records import (
-    SUFFIX,
+    RUNNING,
     Batch,
     End,
     Flaw,
@@ -37,6 +37,7 @@ from profkit.records import (
     WorkerStarted,
     frames,
 )
+from profkit.runfolder import capture_files
 from profkit.schedule import Schedule
 from profkit.trace.arrays import Ints, column, nullable
 from profkit.trace.model import (
@@ -52,7 +53,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 LAST_STEPS, LAST_WAITS = 1_000, 10_000  # of a run without a recorded window, shown as its trace
 
-RUNNING, WITHOUT_NOTICE = "running", "without notice"
+WITHOUT_NOTICE = "without notice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,11 @@ class Capture:
     records: int
 
 
-def read_capture(folder: Path) -> Capture:
-    """The records in a run's `capture` folder. Raises OSError where a file cannot be read."""
+def read_capture(folder: Path, rank: int = 0) -> Capture:
+    """The records of one rank in a run's `capture` folder. Raises OSError where a file cannot be read."""
     records: list[Record] = []
     torn_bytes = 0
-    for path in sorted(folder.glob(f"*{SUFFIX}")):
+    for path in capture_files(folder, rank):
         whole, torn = _read_file(path)
         records += whole
         torn_bytes += torn

@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from profkit import plugins
-from profkit.records import SUFFIX, Start, Window
+from profkit.records import RUNNING, Start, Window
+from profkit.runfolder import RankFolder, recorded_ranks
 
 if TYPE_CHECKING:
     from profkit.analysis.report import Report
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 EXPORTER = "tensorboard"  # runs unasked at the end of every run
 BIRTH_TOLERANCE_S = 5.0  # how far the kernel's time of a process's birth may be off the wall clock
 FRESH_S = 60.0  # on another host a run lives as long as its files grow; its sidecar samples every second
+RANKS_S, LOOK_S = 10.0, 0.05  # how long the first rank waits for the others at its end
 GZIP_LEVEL = 3  # the training waits for this; level 6 takes twice as long and saves a fifth
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class State(msgspec.Struct, frozen=True):
@@ -41,22 +45,66 @@ class State(msgspec.Struct, frozen=True):
     exported: bool = False
 
 
-def finalise(profkit_folder: Path, *, over: bool = False) -> RunInfo:
-    """Turn the capture of a run that has ended into tables, summaries and TensorBoard's files.
+class RanksState(msgspec.Struct, frozen=True):
+    """Which ranks have been compared."""
 
-    `over`: the caller knows that the run has ended, though its process lives on and no record says so. A run
-    that goes on is left alone; `ended` is "running" then. What fails in part becomes a note of the run. A
-    second call changes nothing. Raises OSError where the folder cannot be read or written.
+    ranks: list[int] = []
+
+
+def finalise(profkit_folder: Path, rank: int | None = None, *, over: bool = False) -> RunInfo:
+    """Turn what one rank of a run that has ended captured into tables, summaries and TensorBoard's files.
+
+    `rank`: the lowest that was recorded, where none is named. `over`: the caller knows that the run has ended,
+    though its process lives on and no record says so. A run that goes on is left alone; `ended` is "running" then.
+    The last of a job's ranks to be finalised brings all of them together. What fails in part becomes a note of the
+    run. A second call changes nothing. Raises OSError where the folder cannot be read or written.
     """
-    if _is_done(profkit_folder):
-        return _read_info(profkit_folder)
-    with locked(profkit_folder):
-        if _is_done(profkit_folder):
-            return _read_info(profkit_folder)
-        return _finalise_unless_running(profkit_folder, over)
+    own = RankFolder(profkit_folder, _lowest(profkit_folder) if rank is None else rank)
+    if _is_done(own):
+        return _read_info(own)
+    with locked(own):
+        info = _read_info(own) if _is_done(own) else _finalise_unless_running(own, over)
+    if info.world_size > 1 and info.ended != RUNNING:
+        compare_ranks(profkit_folder, info.world_size)
+    return info
 
 
-def convert_window(profkit_folder: Path, files: Sequence[Window], start: Start | None) -> None:
+def finalise_ranks(profkit_folder: Path) -> tuple[int, ...]:
+    """Finalise every rank of a run that has ended. Returns the ranks. Raises OSError."""
+    ranks = recorded_ranks(profkit_folder)
+    infos = [finalise(profkit_folder, rank) for rank in ranks]
+    if len(ranks) > 1 and all(info.ended != RUNNING for info in infos):
+        compare_ranks(profkit_folder, len(ranks))
+    return ranks
+
+
+def compare_ranks(profkit_folder: Path, expected: int) -> None:
+    """Once so many ranks are finalised: put what their comparison says into the report of the first one."""
+    ranks = _finalised_ranks(profkit_folder)
+    if len(ranks) < expected:
+        return
+    first = RankFolder(profkit_folder, ranks[0])
+    with locked(first):
+        state = RanksState(list(ranks))
+        if _read(first.ranks_state, RanksState) != state:
+            _compare(first, ranks)
+            _write(state, first.ranks_state)
+
+
+def wait_for_ranks(profkit_folder: Path, world_size: int) -> None:
+    """Until all ranks are compared, for at most RANKS_S: of one that died nobody may ever say so.
+
+    Where not all ranks record there is nothing to wait for.
+    """
+    if world_size == 1 or len(recorded_ranks(profkit_folder)) < world_size:
+        return
+    state = RankFolder(profkit_folder, 0).ranks_state
+    deadline = time.monotonic() + RANKS_S
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+
+
+def convert_window(own: RankFolder, files: Sequence[Window], start: Start | None) -> None:
     """Turn a window's native files, one from each profiler, into a trace. The caller holds the lock.
 
     Raises ProfkitError where the file is no such trace, OSError where it cannot be read or nothing written.
@@ -65,15 +113,14 @@ def convert_window(profkit_folder: Path, files: Sequence[Window], start: Start |
     from profkit.trace.load import read_window
     from profkit.trace.store import write_trace
 
-    rank, host = (start.rank, start.host) if start else (0, "")
     window = files[0].window
-    context = ReadContext(rank=rank, window=window, host=host)
-    trace = read_window([(_native_file(profkit_folder, file), file.reader) for file in files], context)
+    context = ReadContext(rank=own.rank, window=window, host=start.host if start else "")
+    trace = read_window([(_native_file(own, file), file.reader) for file in files], context)
     known: dict[str, Any] = {"notes": [*trace.info.notes, *_ignored_options(files, trace.info)]}
     if start:
         known |= {"python": start.python, "schedule": list(start.schedule), "world_size": start.world_size}
     trace = replace(trace, info=msgspec.structs.replace(trace.info, **known))
-    write_trace(trace, _trace_folder(profkit_folder, window, rank))
+    write_trace(trace, own.trace(window))
 
 
 def _ignored_options(files: Sequence[Window], info: TraceInfo) -> list[str]:
@@ -92,11 +139,11 @@ def closing_text(profkit_folder: Path) -> str:
     from profkit.cli.terminal import Terminal
     from profkit.cli.text import verdict
 
-    run_folder = profkit_folder.parents[1]
-    summary = next(iter(sorted((profkit_folder / "summary").glob("rank=*.json"))), None)
-    if summary is None:
+    own = RankFolder(profkit_folder, _lowest(profkit_folder))
+    run_folder = own.run_folder
+    if not own.summary.exists():
         return f"profkit: recorded; see profkit report {run_folder}"
-    result = msgspec.json.decode(summary.read_bytes(), type=Report)
+    result = msgspec.json.decode(own.summary.read_bytes(), type=Report)
     if result.state != "finished":
         return f"profkit: {result.state} after step {result.last_step}; see profkit report {run_folder}"
     terminal = Terminal.of(sys.stderr)
@@ -104,9 +151,9 @@ def closing_text(profkit_folder: Path) -> str:
 
 
 @contextmanager
-def locked(profkit_folder: Path) -> Iterator[None]:
-    """Keep every other finaliser of this run out, as long as this process lives. Waits for its turn."""
-    with (profkit_folder / ".lock").open("a") as lock:
+def locked(own: RankFolder) -> Iterator[None]:
+    """Keep every other finaliser of this rank out, as long as this process lives. Waits for its turn."""
+    with own.lock.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -122,56 +169,54 @@ def is_alive(start: Start) -> bool:
     return False
 
 
-def _finalise_unless_running(folder: Path, over: bool) -> RunInfo:
-    from profkit.capture import RUNNING, read_capture, run_info
+def _finalise_unless_running(own: RankFolder, over: bool) -> RunInfo:
+    from profkit.capture import read_capture, run_info
 
-    sizes = _capture_bytes(folder)
-    capture = read_capture(folder / "capture")
-    info = run_info(capture, alive=not over and _goes_on(folder, capture.start))
+    sizes = _capture_bytes(own)
+    capture = read_capture(own.capture, own.rank)
+    info = run_info(capture, alive=not over and is_running(own, capture.start))
     if info.ended != RUNNING:
-        info = _write_everything(folder, capture, info)
-        _write_state(folder, State(sizes, exported=True))
-        _put_natives_away(folder, capture)
+        own.ranks_state.unlink(missing_ok=True)
+        info = _write_everything(own, capture, info)
+        _write(State(sizes, exported=True), own.state)
+        _put_natives_away(own, capture)
     return info
 
 
-def _goes_on(folder: Path, start: Start | None) -> bool:
+def is_running(own: RankFolder, start: Start | None) -> bool:
     """Whether the run may still write. Of another host's processes only the files tell."""
     if start is None:
         return False
     if start.host == socket.gethostname():
         return is_alive(start)
-    newest = max(path.stat().st_mtime for path in (folder / "capture").glob(f"*{SUFFIX}"))
+    newest = max(path.stat().st_mtime for path in own.capture_files())
     return time.time() - newest < FRESH_S
 
 
-def _write_everything(folder: Path, capture: Capture, info: RunInfo) -> RunInfo:
+def _write_everything(own: RankFolder, capture: Capture, info: RunInfo) -> RunInfo:
     """Traces, tables, summaries, exports; returns `info` with a note of each part that failed."""
-    from profkit.trace.store import write_json
-
-    info = _with_notes(info, _convert_missing(folder, capture))
-    run = _write_tables(folder, capture, info)
-    failures = _summarise_and_export(folder, run)
+    info = _with_notes(info, _convert_missing(own, capture))
+    run = _write_tables(own, capture, info)
+    failures = _summarise_and_export(own, run)
     info = _with_notes(info, failures)
-    write_json(info, folder / "run.json")
+    _write(info, own.info)
     return info
 
 
-def _convert_missing(folder: Path, capture: Capture) -> list[str]:
+def _convert_missing(own: RankFolder, capture: Capture) -> list[str]:
     """Make the traces that are not there yet; where no window was recorded, one of the capture itself."""
     from profkit.capture import capture_trace
     from profkit.trace.store import write_trace
 
     lost = []
-    rank = capture.start.rank if capture.start else 0
     for number, files in by_window(capture.windows).items():
-        if not _is_converted(_trace_folder(folder, number, rank), files):
+        if not _is_converted(own.trace(number), files):
             try:
-                convert_window(folder, files, capture.start)
+                convert_window(own, files, capture.start)
             except Exception as error:  # one damaged file must not cost the rest of the run
                 lost.append(f"window {number} could not be turned into a trace: {_told(error)}")
-    if not _trace_folders(folder):
-        write_trace(capture_trace(capture), _trace_folder(folder, 0, rank))
+    if not own.windows():
+        write_trace(capture_trace(capture), own.trace(0))
     return lost
 
 
@@ -192,34 +237,35 @@ def _is_converted(trace_folder: Path, files: Sequence[Window]) -> bool:
     return meta.exists() and read_json(meta, TraceInfo).source == "+".join(file.reader for file in files)
 
 
-def _write_tables(folder: Path, capture: Capture, info: RunInfo) -> Run:
+def _write_tables(own: RankFolder, capture: Capture, info: RunInfo) -> Run:
     from profkit.capture import counters_table, steps_table
     from profkit.loadercapture import batches_table, samples_table
     from profkit.trace.load import traces_in
     from profkit.trace.model import Run
-    from profkit.trace.store import write_json, write_table
+    from profkit.trace.store import write_table
 
-    tables = {
+    tables: dict[str, Any] = {
         "steps": steps_table(capture),
         "counters": counters_table(capture),
         "batches": batches_table(capture),
         "samples": samples_table(capture),
     }
     for name, table in tables.items():
-        write_table(table, folder / name / f"rank={info.rank}.parquet")
-    write_json(info, folder / "run.json")
-    traces = traces_in(folder, info, tables["batches"])
-    return Run(info, **tables, folder=folder.parents[1], open_traces=traces)
+        write_table(table, own.table(name))
+    _write(info, own.info)
+    return Run(info, **tables, folder=own.run_folder, open_traces=traces_in(own, info, tables["batches"]))
 
 
-def _summarise_and_export(folder: Path, run: Run) -> list[str]:
+def _summarise_and_export(own: RankFolder, run: Run) -> list[str]:
     """Write the run's report and the unasked export. Returns a note for each that failed."""
     try:
-        result = _summarise(folder, run)
+        result = _summarise(own, run)
     except Exception as error:  # the tables are whole: they can be analysed later
         return [f"the analysis failed: {_told(error)}"]
-    if _read_state(folder).exported:
-        return []
+    return [] if _read(own.state, State).exported else _export(run, result)
+
+
+def _export(run: Run, result: Report) -> list[str]:
     try:
         plugins.load(plugins.EXPORTERS, EXPORTER).export(run, result, run.folder)
     except Exception as error:  # a plugin's failure is not the run's
@@ -227,27 +273,46 @@ def _summarise_and_export(folder: Path, run: Run) -> list[str]:
     return []
 
 
-def _summarise(folder: Path, run: Run) -> Report:
+def _summarise(own: RankFolder, run: Run) -> Report:
     """Write the report of the whole run and of each window; where there is one window, they are the same."""
     from profkit.analysis.summary import report, report_of_window
-    from profkit.trace.store import write_json
 
     whole = report(run)
-    for place, trace_folder in enumerate(_trace_folders(folder)):
-        write_json(
-            report_of_window(run, whole, place),
-            folder / "summary" / trace_folder.parent.name / f"{trace_folder.name}.json",
-        )
-    write_json(whole, folder / "summary" / f"rank={run.info.rank}.json")
+    for place, window in enumerate(own.windows()):
+        _write(report_of_window(run, whole, place), own.window_summary(window))
+    _write(whole, own.summary)
+    if run.info.world_size > 1:
+        from profkit.analysis.rankpart import rank_part
+
+        own.part.write_bytes(msgspec.msgpack.encode(rank_part(run)))
     return whole
 
 
-def _put_natives_away(folder: Path, capture: Capture) -> None:
+def _compare(first: RankFolder, ranks: Sequence[int]) -> None:
+    """Judge the first rank's run once more, beside all others, and show that."""
+    from profkit.analysis.ranks import compare
+    from profkit.analysis.summary import report
+    from profkit.engines import rank_parts
+    from profkit.trace.load import open_rank
+
+    run = open_rank(first)
+    try:
+        whole = report(run, compare(rank_parts(first.run_folder, ranks, "serial")))
+    except Exception as error:  # each rank's own report stands
+        notes = [f"the ranks could not be compared: {_told(error)}"]
+    else:
+        _write(whole, first.summary)
+        notes = _export(run, whole)
+    if notes:
+        _write(_with_notes(run.info, notes), first.info)
+
+
+def _put_natives_away(own: RankFolder, capture: Capture) -> None:
     """Compress the native files that have become traces, or delete them where the run was told to."""
-    rank, keep = (capture.start.rank, capture.start.keep_capture) if capture.start else (0, True)
+    keep = capture.start.keep_capture if capture.start else True
     for number, files in by_window(capture.windows).items():
-        natives = [native for file in files if (native := folder / "capture" / file.path).exists()]
-        if natives and _is_converted(_trace_folder(folder, number, rank), files):
+        natives = [native for file in files if (native := own.capture / file.path).exists()]
+        if natives and _is_converted(own.trace(number), files):
             for native in natives:
                 if keep:
                     _compress(native)
@@ -262,48 +327,47 @@ def _compress(path: Path) -> None:
     part.replace(path.with_name(f"{path.name}.gz"))
 
 
-def _native_file(folder: Path, window: Window) -> Path:
-    plain = folder / "capture" / window.path
+def _native_file(own: RankFolder, window: Window) -> Path:
+    plain = own.capture / window.path
     return plain if plain.exists() else plain.with_name(f"{plain.name}.gz")
 
 
-def _trace_folder(folder: Path, window: int, rank: int) -> Path:
-    return folder / "trace" / f"window={window}" / f"rank={rank}"
+def _lowest(profkit_folder: Path) -> int:
+    return min(recorded_ranks(profkit_folder), default=0)
 
 
-def _trace_folders(folder: Path) -> list[Path]:
-    """The traces of a run in the order of their windows."""
-    found = (folder / "trace").glob("window=*/rank=*")
-    return sorted(found, key=lambda path: [int(part.split("=")[1]) for part in path.parts[-2:]])
+def _finalised_ranks(profkit_folder: Path) -> tuple[int, ...]:
+    return tuple(rank for rank in recorded_ranks(profkit_folder) if RankFolder(profkit_folder, rank).state.exists())
 
 
-def _is_done(folder: Path) -> bool:
+def _is_done(own: RankFolder) -> bool:
     """Whether everything was written, and nothing was captured since."""
-    state = _read_state(folder)
-    return state.exported and state.capture_bytes == _capture_bytes(folder) and (folder / "run.json").exists()
+    state = _read(own.state, State)
+    return state.exported and state.capture_bytes == _capture_bytes(own) and own.info.exists()
 
 
-def _capture_bytes(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_size for path in sorted((folder / "capture").glob(f"*{SUFFIX}"))}
+def _capture_bytes(own: RankFolder) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in own.capture_files()}
 
 
-def _read_state(folder: Path) -> State:
+def _read(path: Path, kind: type[S]) -> S:
+    """What was said there, or the beginning of it where nothing was."""
     with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode((folder / "finalised.json").read_bytes(), type=State)
-    return State()
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    return kind()
 
 
-def _write_state(folder: Path, state: State) -> None:
+def _write(value: msgspec.Struct, path: Path) -> None:
     from profkit.trace.store import write_json
 
-    write_json(state, folder / "finalised.json")
+    write_json(value, path)
 
 
-def _read_info(folder: Path) -> RunInfo:
+def _read_info(own: RankFolder) -> RunInfo:
     from profkit.trace.model import RunInfo
     from profkit.trace.store import read_json
 
-    return read_json(folder / "run.json", RunInfo)
+    return read_json(own.info, RunInfo)
 
 
 def _with_notes(info: RunInfo, notes: Sequence[str]) -> RunInfo:

@@ -13,6 +13,7 @@ import msgspec
 
 FRAME = struct.Struct("<II")
 SUFFIX = ".pkrec"
+RUNNING = "running"  # what a run is that has no End yet, and whose process lives
 
 
 class Start(msgspec.Struct, array_like=True, tag=0, frozen=True):
@@ -203,6 +204,17 @@ class Flaw(msgspec.Struct, array_like=True, tag=14, frozen=True):
     detail: str
 
 
+class ClockOffset(msgspec.Struct, array_like=True, tag=15, frozen=True):
+    """What is added to this rank's times to get rank 0's, as measured at `time_ns` (profkit.rankclock).
+
+    The offset is known within ± `uncertainty_ns`.
+    """
+
+    time_ns: int
+    offset_ns: int
+    uncertainty_ns: int
+
+
 Record = (
     Start
     | Framework
@@ -219,6 +231,7 @@ Record = (
     | WorkerStarted
     | Samples
     | Flaw
+    | ClockOffset
 )
 
 _decoder = msgspec.msgpack.Decoder(Record)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from profkit import active, plugins, start
+from profkit import active, jobs, plugins, start
 from profkit.boundaries import MARKER, Boundaries
 from profkit.companion import Companion
 from profkit.errors import RunStateError, UsageError
@@ -19,6 +18,7 @@ from profkit.loader import TimedLoader, timed_loader
 from profkit.plugins import Hook
 from profkit.recorder import say
 from profkit.records import End
+from profkit.runfolder import PROFKIT_FOLDER
 from profkit.schedule import Schedule
 from profkit.windows import Windows
 
@@ -129,12 +129,14 @@ class profile:
         self._recorder.guard(self._attach, hook)
 
     def _begin(self, undo: ExitStack) -> None:
-        rank, world_size = start.rank_and_world_size()
+        place = jobs.place()
         hooks, failures = _resolve(self._asked_hooks)
         self._pid = os.getpid()
-        self._folder = start.new_folder(self._logdir, rank, world_size)
-        undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
-        self._recorder = start.new_recorder(self._profkit_folder / "capture", rank, world_size, self._strict)
+        self._folder = jobs.new_folder(self._logdir, place)
+        undo.callback(start.discard, self._folder, place.rank)
+        self._recorder = start.new_recorder(
+            self._profkit_folder / "capture", place.rank, place.world_size, self._strict
+        )
         undo.callback(self._recorder.close)
         self._hooks: list[Hook] = []
         self._windows = Windows(self._schedule, self._hooks, self._recorder)
@@ -156,7 +158,7 @@ class profile:
 
     @property
     def _profkit_folder(self) -> Path:
-        return self._folder / "plugins" / "profkit"
+        return self._folder / PROFKIT_FOLDER
 
     def _spawn_companion(self) -> Companion | None:
         try:
@@ -253,9 +255,9 @@ class profile:
             say(f"still at work on {self.folder}; it goes on without this process")
             return
         if code != 0:
-            self._recorder.guard(_finalise, self._profkit_folder)
+            self._recorder.guard(_finalise, self._profkit_folder, self._recorder.rank)
         if not self._quiet and self._recorder.rank == 0:
-            self._recorder.guard(_print_closing_text, self._profkit_folder)
+            self._recorder.guard(_print_closing_text, self._profkit_folder, self._recorder.world_size)
 
     def _forget(self) -> None:
         """In a forked child, where the run is the parent's."""
@@ -279,14 +281,15 @@ def _reason(error: BaseException | None) -> str:
     return type(error).__name__
 
 
-def _finalise(profkit_folder: Path) -> None:
+def _finalise(profkit_folder: Path, rank: int) -> None:
     # Imports polars: not before the training is over.
     from profkit.finalise import finalise
 
-    finalise(profkit_folder, over=True)
+    finalise(profkit_folder, rank, over=True)
 
 
-def _print_closing_text(profkit_folder: Path) -> None:
-    from profkit.finalise import closing_text
+def _print_closing_text(profkit_folder: Path, world_size: int) -> None:
+    from profkit.finalise import closing_text, wait_for_ranks
 
+    wait_for_ranks(profkit_folder, world_size)
     print(closing_text(profkit_folder), file=sys.stderr)

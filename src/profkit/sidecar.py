@@ -26,6 +26,7 @@ import psutil
 from profkit import plugins
 from profkit.recorder import Recorder
 from profkit.records import SUFFIX, Record, Sample, Start, Step, Wait, Window, frames
+from profkit.runfolder import PROFKIT_FOLDER, RankFolder
 from profkit.system import Sampler
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class Sidecar:
     def __init__(self, folder: Path, pid: int, rank: int) -> None:
         capture, stem = folder / "capture", f"{socket.gethostname()}-{rank}-{pid}"
         self.training_is_gone = False
-        self._folder, self._pid = folder, pid
+        self._own, self._pid = RankFolder(folder, rank), pid
         self._tail = Tail(capture, f"*-{rank}-{pid}-*{SUFFIX}")
         self._recorder = Recorder(capture / f"{stem}-{os.urandom(4).hex()}{SIDECAR_SUFFIX}", rank=rank)
         self._live = Live(folder.parents[1], rank)
@@ -174,8 +175,8 @@ class Sidecar:
 
         while self._unconverted:
             number = self._unconverted.pop()  # tried once: what fails here, finalise tries again and notes
-            with locked(self._folder):
-                convert_window(self._folder, by_window(self._windows)[number], self._start)
+            with locked(self._own):
+                convert_window(self._own, by_window(self._windows)[number], self._start)
 
     def _report(self) -> None:
         """Say what is known of the run so far, now and then: it costs the more the longer the run."""
@@ -191,7 +192,7 @@ class Sidecar:
     def _finalise(self) -> RunInfo:
         from profkit.finalise import finalise
 
-        return finalise(self._folder, over=True)
+        return finalise(self._own.folder, self._own.rank, over=True)
 
 
 class Tail:
@@ -260,9 +261,9 @@ class Live:
     def report(self) -> None:
         """Give every sink what is known of the run so far."""
         from profkit.analysis.summary import report
-        from profkit.trace.load import load
+        from profkit.trace.load import running
 
-        run = load(self._run_folder)
+        run = running(RankFolder(self._run_folder / PROFKIT_FOLDER, self._rank))
         known = report(run)
         for sink in self._sinks or ():
             sink.report(run, known)

@@ -1,4 +1,4 @@
-"""How a run begins: its folder, its capture file, and what it says about itself."""
+"""How a run begins: its capture file, and what it says about itself."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numbers
 import os
 import platform
 import secrets
+import shutil
 import socket
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,25 +17,10 @@ from profkit import __version__
 from profkit.errors import UsageError
 from profkit.recorder import Recorder
 from profkit.records import SUFFIX, Start
+from profkit.runfolder import PROFKIT_FOLDER, RankFolder
 from profkit.schedule import Schedule
 
 Parameters = dict[str, str | int | float | bool]
-
-
-def rank_and_world_size() -> tuple[int, int]:
-    """As torchrun and its like set them in the environment; one process alone without."""
-    return _number_from_environment("RANK", 0), _number_from_environment("WORLD_SIZE", 1)
-
-
-def new_folder(logdir: Path, rank: int, world_size: int) -> Path:
-    """Create the run's folder. Raises UsageError where that is not possible."""
-    name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
-    folder = logdir / (f"{name}-rank{rank}" if world_size > 1 else name)
-    try:
-        (folder / "plugins" / "profkit" / "capture").mkdir(parents=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return folder
 
 
 def new_recorder(capture: Path, rank: int, world_size: int, strict: bool) -> Recorder:
@@ -45,6 +30,16 @@ def new_recorder(capture: Path, rank: int, world_size: int, strict: bool) -> Rec
         return Recorder(capture / name, rank=rank, world_size=world_size, strict=strict)
     except OSError as error:
         raise _unwritable(capture, error) from error
+
+
+def discard(folder: Path, rank: int) -> None:
+    """Undo the beginning of a run: this rank's files go, and the folder with the last of all ranks'."""
+    own = RankFolder(folder / PROFKIT_FOLDER, rank)
+    log = own.capture / f"sidecar-{rank}.log"
+    for path in (*own.capture_files(), log):
+        path.unlink(missing_ok=True)
+    if not any(own.capture.iterdir()):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def append_start(recorder: Recorder, schedule: Schedule, parameters: Parameters, keep_capture: bool) -> None:
@@ -84,11 +79,6 @@ def _plain(value: object) -> str | int | float | bool:
 
 def _unwritable(folder: Path, error: OSError) -> UsageError:
     return UsageError(f"cannot write {folder}: {error.strerror}; choose another log folder")
-
-
-def _number_from_environment(name: str, default: int) -> int:
-    value = os.environ.get(name, "")
-    return int(value) if value.isdecimal() else default
 
 
 def _script() -> str:

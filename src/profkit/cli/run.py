@@ -115,7 +115,8 @@ def _count(part: str) -> tuple[str, int]:
 def _show_report(logdir: Path) -> None:
     """Print this process's run; of several ranks, the first one's."""
     from profkit.cli.report import as_json, judged
+    from profkit.jobs import place
 
     own = sorted(logdir.glob(f"*/plugins/profkit/capture/*-{os.getpid()}-????????.pkrec"))
-    if own and os.environ.get("RANK", "0") == "0":
+    if own and place().rank == 0:
         show(as_json(judged(own[-1].parents[3])[0]))

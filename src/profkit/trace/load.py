@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,19 +15,24 @@ import profkit
 from profkit import plugins
 from profkit.errors import UnreadableTrace
 from profkit.readers import jsonpieces
+from profkit.records import RUNNING
+from profkit.runfolder import PROFKIT_FOLDER, RankFolder, recorded_ranks
 from profkit.trace.assemble import assemble
 from profkit.trace.batch import ReadContext
 from profkit.trace.merge import merged
 from profkit.trace.model import Run, RunInfo, Trace
 from profkit.trace.schema import BATCHES, COUNTERS, SAMPLES, STEPS, empty
 
-PROFKIT_FOLDER = Path("plugins", "profkit")
+HEAD_BYTES = 65_536  # in which Kineto says the rank
+_RANK_IN_NAME = re.compile(r"(?:^|[^a-z])rank[-_=]?(\d+)", re.IGNORECASE)
+_RANK_IN_HEAD = re.compile(rb'"distributedInfo"\s*:\s*\{[^{}]*?"rank"\s*:\s*(\d+)')
 
 
 def load(path: str | Path) -> Run:
     """The run recorded under `path`, or a native trace file as a run with one trace.
 
-    `path` may be a run folder, a log folder (its newest run is taken), the folder of one trace, or a file. Raises
+    `path` may be a run folder, a log folder (its newest run is taken), the folder of one trace, a file, or a folder
+    of native files, one of each rank. Of several ranks the lowest is given; `of_rank` gives the others. Raises
     UnreadableTrace with one sentence saying what the path is instead.
     """
     path = Path(path)
@@ -50,13 +58,19 @@ def read_window(files: Sequence[tuple[Path, str]], context: ReadContext) -> Trac
     return assemble(merged(parts), context, source=source, profkit=profkit.__version__)
 
 
-def _load_file(path: Path) -> Run:
+def _load_file(path: Path, rank: int | None = None) -> Run:
+    name = _reader_of(path)
+    return run_of(read_native(path, name, ReadContext(rank=rank)), path.name)
+
+
+def _reader_of(path: Path) -> str:
+    """The name of the reader that knows this file. Raises UnreadableTrace."""
     head = jsonpieces.head(path)
     if not head:
         raise UnreadableTrace(f"{path} is empty")
     for name, reader in plugins.load_all(plugins.READERS).items():
         if reader.recognises(path, head):
-            return run_of(read_native(path, name, ReadContext()), path.name)
+            return name
     installed = ", ".join(plugins.names(plugins.READERS))
     raise UnreadableTrace(f"{path} is no trace: no reader knows its format (installed: {installed})")
 
@@ -76,54 +90,63 @@ def run_of(trace: Trace, name: str) -> Run:
 
 
 def _load_folder(folder: Path) -> Run:
-    from profkit.finalise import finalise
+    from profkit.finalise import finalise_ranks
     from profkit.trace.store import META, read_trace
 
     if (folder / META).exists():
         return run_of(read_trace(folder), folder.name)
     run_folder = _run_folder(folder)
+    if run_folder is None:
+        return _load_ranks(folder)
     profkit_folder = run_folder / PROFKIT_FOLDER
-    try:
-        info = finalise(profkit_folder)
-    except OSError:  # a folder that can be read and not written
-        return _from_capture(run_folder)
-    if info.ended == "running":
-        return _from_capture(run_folder, info)
-    batches = _read_table(profkit_folder / "batches", info.rank, BATCHES)
-    return Run(
-        info,
-        _read_table(profkit_folder / "steps", info.rank, STEPS),
-        _read_table(profkit_folder / "counters", info.rank, COUNTERS),
-        folder=run_folder,
-        open_traces=traces_in(profkit_folder, info, batches),
-        batches=batches,
-        samples=_read_table(profkit_folder / "samples", info.rank, SAMPLES),
+    with suppress(OSError):  # a folder that can be read and not written
+        finalise_ranks(profkit_folder)
+    return _of_lowest(
+        {rank: partial(open_rank, RankFolder(profkit_folder, rank)) for rank in recorded_ranks(profkit_folder)}
     )
 
 
-def _from_capture(run_folder: Path, info: RunInfo | None = None) -> Run:
-    """A run without tables, as one that goes on: what its capture files hold, and the windows that became traces."""
+def open_rank(own: RankFolder) -> Run:
+    """A run as one of its ranks saw it: from its tables, or from its capture files where it goes on."""
+    from profkit.trace.store import read_json
+
+    info = read_json(own.info, RunInfo) if own.state.exists() else None
+    if info is None or info.ended == RUNNING:
+        return running(own)
+    batches = _read_table(own, "batches", BATCHES)
+    return Run(
+        info,
+        _read_table(own, "steps", STEPS),
+        _read_table(own, "counters", COUNTERS),
+        folder=own.run_folder,
+        open_traces=traces_in(own, info, batches),
+        batches=batches,
+        samples=_read_table(own, "samples", SAMPLES),
+    )
+
+
+def running(own: RankFolder) -> Run:
+    """A run without tables: what its capture files hold, and the windows that have become traces."""
     from profkit.capture import counters_table, read_capture, run_info, steps_table
+    from profkit.finalise import is_running
     from profkit.loadercapture import batches_table, samples_table
 
-    profkit_folder = run_folder / PROFKIT_FOLDER
-    capture = read_capture(profkit_folder / "capture")
-    info, batches = info or run_info(capture, alive=False), batches_table(capture)
+    capture = read_capture(own.capture, own.rank)
+    info, batches = run_info(capture, alive=is_running(own, capture.start)), batches_table(capture)
     return Run(
         info,
         steps_table(capture),
         counters_table(capture),
-        folder=run_folder,
-        open_traces=traces_in(profkit_folder, info, batches),
+        folder=own.run_folder,
+        open_traces=traces_in(own, info, batches),
         batches=batches,
         samples=samples_table(capture),
     )
 
 
-def traces_in(profkit_folder: Path, info: RunInfo, batches: pl.DataFrame) -> tuple[Callable[[], Trace], ...]:
+def traces_in(own: RankFolder, info: RunInfo, batches: pl.DataFrame) -> tuple[Callable[[], Trace], ...]:
     """The traces of a run in the order of their windows, each with the workers that fetched meanwhile; read later."""
-    folders = sorted((profkit_folder / "trace").glob("window=*/rank=*"), key=_window_and_rank)
-    return tuple(partial(_read_with_workers, folder, info, batches) for folder in folders)
+    return tuple(partial(_read_with_workers, own.trace(window), info, batches) for window in own.windows())
 
 
 def _read_with_workers(folder: Path, info: RunInfo, batches: pl.DataFrame) -> Trace:
@@ -133,23 +156,50 @@ def _read_with_workers(folder: Path, info: RunInfo, batches: pl.DataFrame) -> Tr
     return with_workers(read_trace(folder), batches, info.loaders)
 
 
-def _run_folder(folder: Path) -> Path:
-    """The folder itself if it is a run's, else the newest run below it."""
+def _run_folder(folder: Path) -> Path | None:
+    """The folder itself if it is a run's, else the newest run below it; None where there is none."""
     for candidate in (folder, *folder.parents[:2]):
-        if (candidate / PROFKIT_FOLDER / "capture").is_dir():
+        if (candidate / PROFKIT_FOLDER / "capture").is_dir() or (candidate / PROFKIT_FOLDER / "run").is_dir():
             return candidate
     runs = sorted((p.parents[2] for p in folder.glob(f"*/{PROFKIT_FOLDER}/capture")), key=lambda run: run.name)
-    if not runs:
+    return runs[-1] if runs else None
+
+
+def _load_ranks(folder: Path) -> Run:
+    """A folder of native files, one of each rank."""
+    files: dict[int, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        if _is_trace(path):
+            rank = _rank_of(path, len(files))
+            if rank in files:
+                both = f"{files[rank].name} and {path.name}"
+                raise UnreadableTrace(f"{folder} holds several traces of rank {rank}, {both}: name one of them")
+            files[rank] = path
+    if not files:
         raise UnreadableTrace(f"{folder} holds no profkit run; name a run folder, its log folder, or a trace file")
-    return runs[-1]
+    return _of_lowest({rank: partial(_load_file, files[rank], rank) for rank in sorted(files)})
 
 
-def _window_and_rank(path: Path) -> tuple[int, int]:
-    return int(path.parent.name.removeprefix("window=")), int(path.name.removeprefix("rank="))
+def _is_trace(path: Path) -> bool:
+    with suppress(UnreadableTrace):
+        return bool(_reader_of(path))
+    return False
 
 
-def _read_table(folder: Path, rank: int, columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
-    path = folder / f"rank={rank}.parquet"
+def _rank_of(path: Path, place: int) -> int:
+    """As the file's head says, else its name; else its place among the folder's files."""
+    found = _RANK_IN_HEAD.search(jsonpieces.head(path, HEAD_BYTES)) or _RANK_IN_NAME.search(path.name)
+    return int(found[1]) if found else place
+
+
+def _of_lowest(ranks: dict[int, Callable[[], Run]]) -> Run:
+    """The run of the lowest rank, which knows how to open the others."""
+    run = next(iter(ranks.values()))()
+    return replace(run, open_ranks=ranks) if len(ranks) > 1 else run
+
+
+def _read_table(own: RankFolder, name: str, columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+    path = own.table(name)
     return pl.read_parquet(path) if path.exists() else empty(columns)
 
 

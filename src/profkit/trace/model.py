@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -130,7 +130,7 @@ class Loader(msgspec.Struct, frozen=True):
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run says about itself (run.json). An allow-list: no environment, no argument values."""
+    """What a rank of a run says about itself (run/rank=N.json). An allow-list: no environment, no argument values."""
 
     format_version: int = FORMAT_VERSION
     profkit: str = ""
@@ -157,7 +157,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Run:
-    """One training: every step and every counter of its life, and zero or more recorded windows.
+    """One training as one of its ranks saw it: every step and every counter, and zero or more recorded windows.
 
     A foreign file is a run with one trace and no steps outside it; `folder` is None then.
     """
@@ -169,6 +169,16 @@ class Run:
     open_traces: Sequence[Callable[[], Trace]] = field(default=(), repr=False)
     batches: pl.DataFrame = field(default_factory=partial(empty, BATCHES), repr=False)
     samples: pl.DataFrame = field(default_factory=partial(empty, SAMPLES), repr=False)
+    open_ranks: Mapping[int, Callable[[], Run]] = field(default_factory=dict, repr=False)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks of the training that were recorded; this run shows one of them, `info.rank`."""
+        return tuple(self.open_ranks) or (self.info.rank,)
+
+    def of_rank(self, rank: int) -> Run:
+        """The same training as another rank saw it; read from disk anew. Raises KeyError, UnreadableTrace."""
+        return self if rank == self.info.rank else self.open_ranks[rank]()
 
     @cached_property
     def traces(self) -> tuple[Trace, ...]:
