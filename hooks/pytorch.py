@@ -24,6 +24,7 @@ from profkit import __version__
 from profkit.recorder import Recorder, either
 from profkit.records import Framework, Window, WindowOpened
 
+from .pytorch_clock import JobClock
 from .pytorch_optimizers import OptimizerBoundaries
 from .pytorch_sessions import OtherSessions
 
@@ -51,6 +52,7 @@ class PyTorchHook:
         }
         self._stack = ExitStack()
         self._others: OtherSessions | None = None
+        self._job_clock: JobClock | None = None  # where torch has been built with its part for distributed training
         self._prepared: _KinetoProfile | None = None
         self._open: _OpenWindow | None = None
         self._number = 0  # of the step under way
@@ -63,6 +65,9 @@ class PyTorchHook:
             if self._others is not None:
                 starting.callback(self._others.stop)
             starting.callback(OptimizerBoundaries(recorder).stop)
+            if torch.distributed.is_available():
+                self._job_clock = JobClock(recorder)
+                starting.callback(self._job_clock.stop)
             # Asked first: Dynamo reads this too, and must not get to another framework's code.
             recorder.is_traced = either(torch.compiler.is_compiling, recorder.is_traced)
             recorder.counts_requests = False  # the optimizer tells better when a step ends
@@ -89,6 +94,7 @@ class PyTorchHook:
         )
         self._others.prepare(profiler)
         self._prepared = profiler
+        self._compare_clocks()
         return True
 
     def open_window(self, window: int, first: int) -> None:
@@ -114,6 +120,7 @@ class PyTorchHook:
         _export(window.profiler, self._recorder.capture / name)
         close_ns = time.perf_counter_ns() - begun_ns
         self._recorder.append(Window(NAME, window.number, window.first, last, name, "kineto", close_ns))
+        self._compare_clocks()
 
     def stop(self) -> None:
         """Put everything back; an open window is dropped."""
@@ -121,6 +128,11 @@ class PyTorchHook:
             if self._open is not None:
                 self._stop_recording(self._open)
             self._cancel_preparation()
+
+    def _compare_clocks(self) -> None:
+        """Before a window and after it, since clocks drift."""
+        if self._job_clock is not None:
+            self._job_clock.soon()
 
     def _stop_recording(self, window: _OpenWindow) -> None:
         self._open = None  # first of all: stopping twice would crash the process

@@ -17,9 +17,11 @@ import numpy.typing as npt
 import polars as pl
 
 from profkit.loadercapture import loaders
+from profkit.rankclock import offset_at
 from profkit.records import (
     RUNNING,
     Batch,
+    ClockOffset,
     End,
     Flaw,
     Framework,
@@ -75,6 +77,7 @@ class Capture:
     workers: tuple[WorkerStarted, ...]
     data_samples: tuple[Samples, ...]
     flaws: tuple[Flaw, ...]
+    clock_offsets: tuple[ClockOffset, ...]
     torn_bytes: int  # behind the last whole record of each file
     records: int
 
@@ -123,6 +126,7 @@ def _sorted_by_kind(records: Sequence[Record], torn_bytes: int) -> Capture:
         workers=all_of(WorkerStarted),
         data_samples=all_of(Samples),
         flaws=all_of(Flaw),
+        clock_offsets=all_of(ClockOffset),
         torn_bytes=torn_bytes,
         records=len(records),
     )
@@ -247,6 +251,7 @@ def run_info(capture: Capture, alive: bool) -> RunInfo:
     """What the run says about itself. `alive`: whether its training process still exists."""
     start, ended = capture.start, _ended(capture, alive)
     facts = RunInfo() if start is None else _facts(start)
+    clock = _clock_offset(capture)
     return msgspec.structs.replace(
         facts,
         end_ns=None if ended == RUNNING else _last_sign_of_life(capture),
@@ -259,6 +264,8 @@ def run_info(capture: Capture, alive: bool) -> RunInfo:
         torn_bytes=capture.torn_bytes,
         records=capture.records,
         window_close_ns=[window.close_ns for window in capture.windows],
+        clock_offset_ns=0.0 if clock is None else clock.offset_ns,
+        clock_uncertainty_ns=None if clock is None else clock.uncertainty_ns,
     )
 
 
@@ -281,6 +288,12 @@ def _ended(capture: Capture, alive: bool) -> str:
     if capture.end:
         return capture.end.reason
     return RUNNING if alive else WITHOUT_NOTICE
+
+
+def _clock_offset(capture: Capture) -> ClockOffset | None:
+    """As it was halfway between the first window's beginning and the last one's, or else between measurements."""
+    moments = [moment.time_ns for moment in capture.window_opened or capture.clock_offsets]
+    return offset_at(capture.clock_offsets, (moments[0] + moments[-1]) // 2) if moments else None
 
 
 def _last_sign_of_life(capture: Capture) -> int | None:

@@ -153,6 +153,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     torn_bytes: int = 0  # of a record cut short by the end of its process
     records: int = 0
     window_close_ns: list[int] = []  # what stopping each profiler and writing its file took
+    clock_offset_ns: float = 0.0  # added to this rank's times gives rank 0's, as it was while windows were recorded
+    clock_uncertainty_ns: float | None = None  # the offset is right within ±; null where it was not measured
 
 
 @dataclass(frozen=True)
