@@ -71,6 +71,8 @@ def _blocks(run: Run, report: Report) -> Iterator[str]:
     windows = page.windows(run, report)
     yield _block("runs", gzip.compress(msgspec.json.encode([{"run": run.name, "version": ""}]), mtime=0))
     yield _block("page", page.first_screen(run, report, page.sizes(windows)))
+    if report.ranks is not None:
+        yield _block("ranks", _smallest(page.packed(report.ranks)))
     for window in windows:
         yield _block(f"report-{window.number}", _smallest(window.report))
         yield _block(f"timeline-{window.number}", _smallest(window.timeline))

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from profkit.analysis.page import page
-from profkit.analysis.report import Report
+from profkit.analysis.report import Ranks, Report
 from profkit.analysis.summary import report_of_window
-from profkit.tensorboard import FILES
+from profkit.tensorboard import FILES, RANKS
 from profkit.trace.model import Run
 
 from . import timeline
@@ -33,10 +33,15 @@ class Window:
 def windows(run: Run, report: Report, known: Container[int] = ()) -> list[Window]:
     """The windows of `run` as the page wants them, but for those `known`. `report` is that of the whole run."""
     return [
-        Window(trace.info.window, packed(report_of_window(run, report, place)), timeline.packed(trace, run.counters))
+        Window(trace.info.window, packed(_of_one_rank(run, report, place)), timeline.packed(trace, run.counters))
         for place, trace in enumerate(run.traces)
         if trace.info.window not in known
     ]
+
+
+def _of_one_rank(run: Run, report: Report, place: int) -> Report:
+    """The report of a window. All ranks beside each other are a file of their own, which thousands make large."""
+    return msgspec.structs.replace(report_of_window(run, report, place), ranks=None)
 
 
 def first_screen(run: Run, report: Report, sizes: Mapping[int, int]) -> bytes:
@@ -56,13 +61,20 @@ def packed(value: msgspec.Struct) -> bytes:
 
 def write(of: Sequence[Window], place: Path) -> list[Path]:
     """Write the windows' files below the folder of TensorBoard's run. Raises OSError."""
-    folder = place / FILES
-    written = []
-    for window in of:
-        folder.mkdir(parents=True, exist_ok=True)
-        for ending, content in (("report.json.gz", window.report), ("timeline.gz", window.timeline)):
-            path = folder / f"window={window.number}.{ending}"
-            with replacing(path) as file:
-                file.write(content)
-            written.append(path)
-    return written
+    return [
+        _written(content, place / FILES / f"window={window.number}.{ending}")
+        for window in of
+        for ending, content in (("report.json.gz", window.report), ("timeline.gz", window.timeline))
+    ]
+
+
+def write_ranks(ranks: Ranks, folder: Path) -> Path:
+    """Write the comparison of all ranks below the run's folder, which is that of rank 0 too. Raises OSError."""
+    return _written(packed(ranks), folder / FILES / RANKS)
+
+
+def _written(content: bytes, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(content)
+    return path

@@ -76,6 +76,8 @@ class TensorBoardExporter:
         events = [version(end_s), *_summaries(run, report, end_s), first, *_curves(run, report, place)]
         with replacing(path) as file:
             file.write(records(events))
+        if report.ranks is not None:
+            written.append(page.write_ranks(report.ranks, folder))
         return [path, *written]
 
 

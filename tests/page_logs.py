@@ -30,7 +30,7 @@ from profkit.exporters.tensorboard import TensorBoardExporter
 from profkit.trace.load import load, run_of
 from profkit.trace.model import Loader, PipelineFlaw, PipelineStage, Run, RunInfo, Trace
 from profkit.trace.schema import BATCHES, COUNTERS, STEPS, empty
-from tests import runs, traces
+from tests import page_ranks, runs, traces
 from tests.corpus import CORPUS, OWLV2, RESNET_0, RESNET_4, SLOW
 from tests.large import large_trace
 
@@ -110,6 +110,7 @@ def ranks(folder: Path) -> str:
         steps = [{"wait_ns": rank * runs.MS // 4} for _ in range(20)]
         run = runs.run(steps, start_ns=0, rank=rank, world_size=RANKS)
         TensorBoardExporter().export(run, report(run), _made(folder / "ranks"))
+    page_ranks.many(folder / "ranks", RANKS)
     return "ranks"
 
 

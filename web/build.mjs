@@ -12,6 +12,7 @@ import { build, transform } from "esbuild";
 const MODULES = {
   "index.js": { entry: "src/main.ts", most: 120_000 },
   "loading.js": { entry: "src/loading/main.ts", most: 40_000 },
+  "ranks.js": { entry: "src/ranks/main.ts", most: 40_000 },
 };
 const STATIC = new URL("../src/profkit/tensorboard/static/", import.meta.url);
 const HERE = fileURLToPath(new URL(".", import.meta.url));

@@ -74,7 +74,7 @@ function Chosen({ runs, ...given }: ChosenProps) {
       <Header {...{ runs, run, go, window }} page={page.value} showKeys={() => showKeys(true)} />
       <Navigation {...{ view, place, go }} />
       {page.value ? (
-        <Body shown={{ ...given, place, go, run, page: page.value, window }} view={view} />
+        <Body shown={{ ...given, place, go, runs, run, page: page.value, window }} view={view} />
       ) : (
         <main>{entry ? <Waiting of={page}>{() => null}</Waiting> : <NoRun run={run} />}</main>
       )}

@@ -4,6 +4,8 @@
  */
 
 export { Fragment, h } from "preact";
+export { nameOf, rankOf } from "./data/ranks";
+export { useLoaded } from "./loaded";
 export { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 export { useOpenStep } from "./parts/Breakdown";
 export { Copyable } from "./parts/Copyable";
@@ -17,8 +19,11 @@ export { StackedBar, type Parts } from "./parts/StackedBar";
 export { StepSeries } from "./parts/StepSeries";
 export { column, Table } from "./parts/Table";
 export { Tip } from "./parts/Tip";
-export { FindingCard } from "./parts/Verdict";
+export { FindingCard, isOfRanks } from "./parts/Verdict";
+export { Absent, Waiting } from "./parts/Waiting";
 export { adopt } from "./sheet";
 export { useShown } from "./shown";
+export { decode } from "./timeline/format";
+export { TimelineView } from "./timeline/TimelineView";
 export { count, counted, duration, fixed, percent, ratio, size, sum } from "./units";
-export { clean, MEANINGS, plain } from "./words";
+export { CLASSES, clean, MEANINGS, plain } from "./words";

@@ -1,7 +1,7 @@
 import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 import type { Source } from "./data/source";
-import type { Page, Report, WindowEntry } from "./data/types";
+import type { Page, Report, RunEntry, WindowEntry } from "./data/types";
 import { useLoaded, type Cache, type Loaded } from "./loaded";
 import type { Palette } from "./palette";
 import type { Go, Place } from "./url";
@@ -13,6 +13,7 @@ export interface Shown {
   palette: Palette;
   place: Place;
   go: Go;
+  runs: RunEntry[];
   run: string;
   page: Page;
   /** The chosen window; null: the run has none. */

@@ -4,8 +4,13 @@ import { host } from "./host";
 /** What is shown, as it stands in the address: a link brings back run, view, window, step, span and search. */
 export type Place = Partial<Record<Key, string>>;
 
-export type Key =
-  "run" | "view" | "window" | "step" | "span" | "search" | "start" | "end" | "range" | "tab" | "sort" | "filter" | "part";
+export type Key = OfRun | OfTimeline | OfTables | OfRanks;
+
+type OfRun = "run" | "view" | "window" | "part";
+type OfTimeline = "step" | "span" | "search" | "start" | "end" | "range";
+type OfTables = "tab" | "sort" | "filter";
+/** The order and the filter of the ranks, the one that is looked at, those on one timeline and what of it is seen. */
+type OfRanks = "order" | "among" | "rank" | "ranks" | "seen";
 
 /** Changes some of the place; undefined takes a key away. A new entry in the history where `push` is set. */
 export type Go = (changes: { [key in Key]?: string | undefined }, push?: boolean) => void;

@@ -72,7 +72,10 @@ class WindowEntry(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the first screen needs. `report` has no curves, and of its tables the largest rows."""
+    """Everything the first screen needs.
+
+    `report` has no curves, of its tables the largest rows, and of its ranks what is said of them all.
+    """
 
     page_version: int = 1
     report: Report
@@ -125,6 +128,7 @@ def _shortened(report: Report) -> Report:
         operators_by_module=[],
         kernels=report.kernels[:LARGEST],
         memory=msgspec.structs.replace(report.memory, devices=devices),
+        ranks=report.ranks and msgspec.structs.replace(report.ranks, rows=[], collectives=[]),
     )
 
 

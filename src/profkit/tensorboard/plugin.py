@@ -22,17 +22,18 @@ from tensorboard.data import provider
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from profkit.tensorboard import FILES, PLUGIN, STATIC, TAG
+from profkit.tensorboard import FILES, PLUGIN, RANKS, STATIC, TAG
 
 TYPES = {".js": "text/javascript", ".txt": "text/plain"}  # whatever the machine's own table says
 
 WINDOW = re.compile(r"0|[1-9][0-9]{0,8}")
+RANK = re.compile(r"(^|/)rank=[0-9]+$")  # what a run's name ends with that is a rank behind the first
 
 App = Callable[..., Any]
 
 
 class ProfkitPlugin(base_plugin.TBPlugin):
-    """Lists the runs that have a page, and sends pages, reports of windows and timelines as they were written."""
+    """Lists the runs that have a page, and sends pages, reports, timelines and ranks as they were written."""
 
     plugin_name = PLUGIN  # type: ignore[assignment]  # the base class declares None
 
@@ -57,6 +58,7 @@ class ProfkitPlugin(base_plugin.TBPlugin):
             "/page": self._page,
             "/report": self._report,
             "/timeline": self._timeline,
+            "/ranks": self._ranks,
         }
         return {route: wrappers.Request.application(answer) for route, answer in routes.items()}
 
@@ -92,18 +94,28 @@ class ProfkitPlugin(base_plugin.TBPlugin):
     def _timeline(self, request: wrappers.Request) -> wrappers.Response:
         return self._file(request, "timeline.gz", "application/octet-stream")
 
+    def _ranks(self, request: wrappers.Request) -> wrappers.Response:
+        """All ranks beside each other, whichever of them was asked about."""
+        first = RANK.sub("", request.args.get("run", ""))
+        return self._stored(request, posixpath.join(first, FILES, RANKS), "application/json", "the ranks")
+
     def _file(self, request: wrappers.Request, ending: str, content_type: str) -> wrappers.Response:
-        """A file of one window. Nothing of the request becomes part of its path but a known run and a number."""
+        """A file of one window."""
         run, window = request.args.get("run", ""), request.args.get("window", "")
-        if run not in self._pages(request):
-            return _missing(request, f"no run {run!r} with a page")
         if not WINDOW.fullmatch(window):
             return _missing(request, "no such window")
-        path = posixpath.join(self._logdir, run, FILES, f"window={window}.{ending}")
+        path = posixpath.join(run, FILES, f"window={window}.{ending}")
+        return self._stored(request, path, content_type, f"window {window}")
+
+    def _stored(self, request: wrappers.Request, path: str, content_type: str, what: str) -> wrappers.Response:
+        """A file below the log folder. Nothing of the request becomes part of its path but a known run and a number."""
+        run = request.args.get("run", "")
+        if run not in self._pages(request):
+            return _missing(request, f"no run {run!r} with a page")
         try:
-            content = _read(path)
+            content = _read(posixpath.join(self._logdir, path))
         except Exception as error:  # of whatever file system it is
-            return _missing(request, f"window {window} of {run} cannot be read: {error.__class__.__name__}")
+            return _missing(request, f"{what} of {run} cannot be read: {error.__class__.__name__}")
         return _sent(request, content, content_type)
 
     def _pages(self, request: wrappers.Request) -> dict[str, Any]:

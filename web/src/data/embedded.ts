@@ -12,6 +12,7 @@ export function embedded(): Source {
     page: () => json("page"),
     report: (_run, window) => json(`report-${window}`),
     timeline: async (_run, window) => (await unpacked(`timeline-${window}`)).arrayBuffer(),
+    ranks: () => json("ranks"),
     module: async () => document.readyState === "complete" || new Promise((done) => addEventListener("load", done)),
     watch: () => () => {}, // a file does not change
   };

@@ -1,9 +1,9 @@
 import type { RunEntry } from "./types";
 
-/** `digits/rank=3` is rank 3 of the run `digits`, which is rank 0 itself. */
-const RANK = /\/rank=(\d+)$/;
+/** `digits/rank=3` is rank 3 of the run `digits`, which is rank 0 itself; and `.` the one that the log folder is. */
+const RANK = /(?:^|\/)rank=(\d+)$/;
 
-export const nameOf = (run: string): string => run.replace(RANK, "");
+export const nameOf = (run: string): string => run.replace(RANK, "") || ".";
 export const rankOf = (run: string): number => Number(RANK.exec(run)?.[1] ?? 0);
 
 /** Names of runs, and the ranks of one, as people order them. */

@@ -22,6 +22,7 @@ export function tensorboard(): Source {
     report: async (run, window, signal) => (await ask("report", { run, window: `${window}` }, signal)).json(),
     timeline: async (run, window, signal) =>
       (await ask("timeline", { run, window: `${window}` }, signal)).arrayBuffer(),
+    ranks: async (run, signal) => (await ask("ranks", { run }, signal)).json(),
     module: (name) =>
       import(`${new URL(`${name}.js`, import.meta.url)}`).catch(() => {
         throw new Error(SILENT);

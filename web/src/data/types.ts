@@ -205,6 +205,67 @@ export interface StepRow {
   exposed_wait_ns: number | null;
 }
 
+/** One rank of a training, over its recorded windows. Times are nanoseconds per step. */
+export interface RankRow {
+  rank: number;
+  host: string;
+  steps: number;
+  step_ns: number;
+  wait_ns: number;
+  breakdown_ns: Record<string, number>;
+  communication_ns: number;
+  exposed_communication_ns: number;
+  overlap: number | null;
+  idle_ns: number | null;
+  collectives: number;
+  transfer_ns: number;
+  waiting_ns: number;
+  late_ns: number;
+  last_share: number;
+  peak_bytes: number | null;
+  clock_offset_ns: number; // added to its times
+  clock_uncertainty_ns: number | null;
+  clock_source: string; // measured · collectives · same clock · none
+  step_durations_ns: number[];
+  first_step: number | null;
+}
+
+/** All calls of one collective operation within one process group. */
+export interface CollectiveRow {
+  name: string;
+  group: string;
+  ranks: number;
+  calls: number;
+  dtype: string | null;
+  bytes: number | null;
+  transfer_ns: number;
+  waiting_ns: number;
+  skew_ns: number;
+}
+
+/** A rank that the others wait for. `cause`: input, compute, host, memory or unexplained. */
+export interface Straggler {
+  rank: number;
+  cause: string;
+  last_share: number;
+  costs_ns: number;
+  excess_ns: Record<string, number>;
+}
+
+/** All ranks of a training beside each other. */
+export interface Ranks {
+  world_size: number;
+  missing: number[];
+  rows: RankRow[];
+  collectives: CollectiveRow[];
+  stragglers: Straggler[];
+  step_time_ns: StepTime | null;
+  imbalance: number | null;
+  skew_ns: number | null;
+  clock_uncertainty_ns: number | null;
+  notes: string[];
+}
+
 export interface Report {
   schema_version: number;
   name: string;
@@ -223,6 +284,8 @@ export interface Report {
   wait_histogram: Histogram | null;
   /** Null: nobody looked inside the loader; pages of earlier versions have none. */
   loading?: Loading | null;
+  /** Null: the training was one process. A page has what is said of all ranks and no row of one. */
+  ranks?: Ranks | null;
   breakdown_ns: Record<string, number>;
   breakdown_steps: number;
   phases_ns: Record<string, number>;

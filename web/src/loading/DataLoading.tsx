@@ -6,6 +6,7 @@ import {
   Distribution,
   duration,
   FindingCard,
+  isOfRanks,
   Kpi,
   MEANINGS,
   percent,
@@ -105,7 +106,7 @@ function Loader({ loading }: { loading: Loading }) {
 }
 
 function Findings({ look }: { look(cause: string): void }) {
-  const { findings } = useShown().page.report;
+  const findings = useShown().page.report.findings.filter((finding) => !isOfRanks(finding));
   if (!findings.length) return null;
   return (
     <section class="verdict found" id="findings" aria-label="Findings">

@@ -36,14 +36,18 @@ const adviceWithoutSteps = (state: string): string =>
 interface FindingProps {
   finding: Finding;
   isHeadline: boolean;
-  /** Shows what a cause rests on; all causes are the input's. */
+  /** Shows what a cause rests on, in the view that has its card. */
   look?(cause: string): void;
 }
+
+/** Whether a rank holds up the others; all other causes are the input's. */
+export const isOfRanks = ({ cause }: Finding): boolean => /^straggler/.test(cause);
 
 export function FindingCard({ finding, isHeadline, look }: FindingProps) {
   const { go } = useShown();
   const { cause, message, remedy, predicted_speedup, confidence, evidence } = finding;
-  const open = look ?? (() => go({ view: "data", part: cause }, true));
+  const [view, title] = isOfRanks(finding) ? ["ranks", "Ranks"] : ["data", "Data loading"];
+  const open = look ?? (() => go({ view, part: cause }, true));
   return (
     <article class="finding">
       {!isHeadline && <h2>{message}</h2>}
@@ -60,7 +64,7 @@ export function FindingCard({ finding, isHeadline, look }: FindingProps) {
         {" · "}confidence {confidence}
         {" · "}
         <button class="link" onClick={() => open(cause)}>
-          {look ? "Look into it" : "Look into it: Data loading"}
+          {look ? "Look into it" : `Look into it: ${title}`}
         </button>
       </p>
       <details>

@@ -81,6 +81,16 @@ export interface Timeline {
   links: { from: Uint32Array; to: Uint32Array; kind: Uint8Array; kinds: string[] };
   memory: Memory[];
   counters: Counter[];
+  /** What the tracks are grouped by instead of their kinds; unset in a timeline of one rank. */
+  groups?: Group[];
+}
+
+/** The tracks of one rank among those of several. */
+export interface Group {
+  title: string;
+  first: number; // track
+  count: number;
+  trainingTrack: number | null;
 }
 
 interface Header {

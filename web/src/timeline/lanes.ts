@@ -48,19 +48,29 @@ const SECTIONS: [key: string, title: string][] = [
 ];
 
 function sectionOf(t: Timeline, track: number): string {
-  if (track === t.trainingTrack) return "training";
+  if (track === (groupOf(t, track) ?? t).trainingTrack) return "training";
   const { kind } = t.tracks[track];
   return SECTIONS.some(([key]) => key === kind) ? kind : "other";
 }
 
-/** The sections that have tracks, empty tracks left out. */
+/** The group that a track is in, where there are any. */
+const groupOf = (t: Timeline, track: number) =>
+  t.groups?.find(({ first, count }) => track >= first && track < first + count);
+
+/** The sections that have tracks, empty tracks left out; groups are sections with all kinds of tracks. */
 function sectionsOf(t: Timeline): Section[] {
   const used = [...new Set(t.rows.map((row) => row.track))];
-  return SECTIONS.map(([key, title]) => ({
+  const kinds = SECTIONS.map(([key, title]) => ({
     key,
     title,
     tracks: used.filter((track) => sectionOf(t, track) === key).sort((a, b) => byName(t.tracks[a], t.tracks[b])),
-  })).filter((section) => section.tracks.length > 0);
+  }));
+  const groups = t.groups?.map((group) => ({
+    key: group.title,
+    title: group.title,
+    tracks: kinds.flatMap(({ tracks }) => tracks.filter((track) => groupOf(t, track) === group)),
+  }));
+  return (groups ?? kinds).filter((section) => section.tracks.length > 0);
 }
 
 const names = new Intl.Collator("en", { numeric: true });
@@ -68,6 +78,10 @@ const names = new Intl.Collator("en", { numeric: true });
 function byName(a: Track, b: Track): number {
   return (a.rank ?? 0) - (b.rank ?? 0) || names.compare(trackTitle(a), trackTitle(b));
 }
+
+/** The name of a track, behind that of its group. */
+export const trackPath = (t: Timeline, track: number): string =>
+  [groupOf(t, track)?.title, trackTitle(t.tracks[track])].filter(Boolean).join(" · ");
 
 export function trackTitle(track: Track): string {
   if (track.kind === "steps") return "Steps";
@@ -95,9 +109,10 @@ export function closedAtFirst(t: Timeline): Set<string> {
       if (!t.labels.internal[t.label[i]]) worked.add(row.track);
     }
   }
-  for (const { key, tracks } of sectionsOf(t)) {
+  for (const { tracks } of sectionsOf(t)) {
+    const others = tracks.filter((track) => sectionOf(t, track) === "other");
     for (const track of tracks) {
-      if (!worked.has(track) || (key === "other" && tracks.length > MANY)) closed.add(trackKey(track));
+      if (!worked.has(track) || (others.length > MANY && others.includes(track))) closed.add(trackKey(track));
     }
   }
   return closed;
@@ -145,8 +160,9 @@ export function layoutOf(t: Timeline, closed: ReadonlySet<string>): Layout {
   const rowsOf: number[][] = t.tracks.map(() => []);
   t.rows.forEach((row, place) => rowsOf[row.track].push(place));
   for (const { key, title, tracks } of sectionsOf(t)) {
-    if (tracks.length > 1) stack.section(key, title, tracks.length);
-    if (tracks.length > 1 && !stack.isOpen(key)) continue;
+    const hasHead = tracks.length > 1 || !!t.groups;
+    if (hasHead) stack.section(key, title, tracks.length);
+    if (hasHead && !stack.isOpen(key)) continue;
     for (const track of tracks) addTrack(stack, t, track, rowsOf[track]);
   }
   addAreas(stack, t);

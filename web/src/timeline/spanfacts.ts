@@ -1,7 +1,7 @@
 import { count, duration, size } from "../units";
 import { clean } from "../words";
 import type { Timeline } from "./format";
-import { trackTitle } from "./lanes";
+import { trackPath } from "./lanes";
 import { labelWord, nameOf, rowOf, selfTime, stepOf } from "./spans";
 
 /** What is known of a span, in words. */
@@ -30,7 +30,7 @@ export function factsOf(t: Timeline, span: number): [name: string, value: string
     return facts.flatMap(([name, value]) => (value ? [[name, clean(value)]] : []));
 }
 
-export const trackOf = (t: Timeline, span: number): string => trackTitle(t.tracks[t.rows[rowOf(t, span)].track]);
+export const trackOf = (t: Timeline, span: number): string => trackPath(t, t.rows[rowOf(t, span)].track);
 
 /** One line, for a hint and for screen readers. */
 export function summaryOf(t: Timeline, span: number): string {

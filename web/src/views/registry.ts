@@ -20,4 +20,5 @@ export const VIEWS: View[] = [
   { id: "flame", title: "Flame graph", component: Flame },
   { id: "memory", title: "Memory", component: Memory },
   { id: "data", title: "Data loading", component: onDemand("loading") },
+  { id: "ranks", title: "Ranks", component: onDemand("ranks") },
 ];
