@@ -118,6 +118,12 @@ class Details(msgspec.Struct, gc=False, omit_defaults=True):
     group_ranks: msgspec.Raw = msgspec.field(default=NONE, name="Process Group Ranks")
     in_split: msgspec.Raw = msgspec.field(default=NONE, name="In split size")
     out_split: msgspec.Raw = msgspec.field(default=NONE, name="Out split size")
+    rank_start: msgspec.Raw = msgspec.field(default=NONE, name="Global rank start")
+    rank_stride: msgspec.Raw = msgspec.field(default=NONE, name="Global rank stride")
+    source_rank: msgspec.Raw = msgspec.field(default=NONE, name="Src Rank")
+    destination_rank: msgspec.Raw = msgspec.field(default=NONE, name="Dst Rank")
+    sequence: msgspec.Raw = msgspec.field(default=NONE, name="Seq")
+    communicator: msgspec.Raw = msgspec.field(default=NONE, name="Comms Id")
 
 
 decode_events = msgspec.json.Decoder(list[Event]).decode

@@ -8,6 +8,7 @@ import msgspec
 
 from profkit.readers.kineto_events import BROKEN, decode_document, repaired
 from profkit.trace.batch import NativeHeader
+from profkit.trace.collectives import Group
 
 
 def header_of(top: dict[str, Any]) -> NativeHeader:
@@ -23,11 +24,20 @@ def header_of(top: dict[str, Any]) -> NativeHeader:
         rank=_int(distributed.get("rank")),
         world_size=_int(distributed.get("world_size")),
         backend=str(distributed.get("backend") or ""),
+        groups=_groups(distributed.get("pg_config")),
         host=str(fields.get("host_name") or ""),
         frameworks={name: str(own[name]) for name in _FRAMEWORKS if isinstance(own.get(name), str)},
         devices=[_scalars(d) for d in devices if isinstance(d, dict)] if isinstance(devices, list) else [],
         flags=_scalars({key: value for key, value in fields.items() if key in _FLAGS}),
     )
+
+
+def _groups(config: Any) -> tuple[Group, ...]:
+    """The process groups of the job; none where the list is not what PyTorch writes."""
+    try:
+        return tuple(msgspec.convert(config or [], list[Group]))
+    except msgspec.ValidationError:
+        return ()
 
 
 _FRAMEWORKS = ("torch", "tensorflow", "keras", "jax")

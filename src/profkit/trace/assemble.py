@@ -25,6 +25,7 @@ from profkit.trace.batch import (
     NativeTrack,
     ReadContext,
 )
+from profkit.trace.collectives import with_messages
 from profkit.trace.model import Trace, TraceInfo
 from profkit.trace.nesting import Nested, nest
 from profkit.trace.schema import LINKS, MEMORY, SPANS, TRACKS, WORD
@@ -48,6 +49,8 @@ def assemble(batches: Iterable[Batch], context: ReadContext, source: str, profki
     nested = nest(track, start, start + spans["duration_ns"].to_numpy(), yields=kinds.among("python", "module"))
     rows = _Rows(spans, kinds, nested, tracks)
     launches = _launches(rows)
+    collective = rows.kinds("collective")
+    rows.spans = with_messages(rows.spans, collective, rows.parent, launches, merged.header.groups)
     steps = _Steps(rows)
     step = _step_of(rows, steps, launches)
     backward = _backward_links(rows, merged.flows, merged.header.zero_ns)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from profkit.trace.collectives import Group
 from profkit.trace.schema import WORD
 
 # Times are nanoseconds since the file's own zero; `track` counts the pairs (pid, tid) in order of appearance.
@@ -68,6 +69,7 @@ class NativeHeader:
     rank: int | None = None
     world_size: int | None = None
     backend: str = ""
+    groups: tuple[Group, ...] = ()
     host: str = ""
     frameworks: dict[str, str] = field(default_factory=dict)
     devices: list[dict[str, str | int | float | None]] = field(default_factory=list)
