@@ -11,7 +11,7 @@ from profkit.analysis.report import Report
 from profkit.trace.model import Run, Trace
 
 from . import chromejson, kinetowords
-from .files import stem, traces_of
+from .files import every_rank, stem, traces_of
 
 
 class ChromeExporter:
@@ -19,10 +19,11 @@ class ChromeExporter:
 
     def export(self, run: Run, report: Report, folder: Path) -> Sequence[Path]:
         """Write below `folder`. Raises ExportError where nothing was recorded, OSError."""
-        return [self._write(run, trace, folder) for trace in traces_of(run)]
+        name = stem(run)
+        return [self._write(own, trace, folder, name) for own in every_rank(run) for trace in traces_of(own)]
 
-    def _write(self, run: Run, trace: Trace, folder: Path) -> Path:
-        path = folder / f"{stem(run)}-window{trace.info.window}-rank{trace.info.rank}.trace.json.gz"
+    def _write(self, run: Run, trace: Trace, folder: Path, name: str) -> Path:
+        path = folder / f"{name}-window{trace.info.window}-rank{trace.info.rank}.trace.json.gz"
         chromejson.write(path, chromejson.header(trace), _events(run, trace))
         return path
 

@@ -37,6 +37,11 @@ def stem(run: Run) -> str:
     return safe_name(_ENDINGS.sub("", Path(run.name).name))
 
 
+def every_rank(run: Run) -> Iterator[Run]:
+    """The run as each of its ranks saw it, one after the other, so that only one is in memory."""
+    return (run.of_rank(rank) for rank in run.ranks)
+
+
 def traces_of(run: Run) -> tuple[Trace, ...]:
     """The recorded windows of `run`. Raises ExportError where there is none."""
     if not run.traces:

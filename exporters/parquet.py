@@ -5,28 +5,35 @@ The layout is Hive's, so that one query over `trace/*/*/spans.parquet` reads eve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from profkit.analysis.report import Report
 from profkit.trace.model import Run, Trace
 from profkit.trace.store import META, TABLES, write_json, write_table, write_trace
 
-from .files import stem, traces_of
+from .files import every_rank, stem, traces_of
 
 
 class ParquetExporter:
-    """Writes `<run>.tables/`: `run.json`, `steps`, `counters`, and a folder for each recorded window."""
+    """Writes `<run>.tables/`: `run`, `steps`, `counters` of each rank, and a folder for each recorded window."""
 
     def export(self, run: Run, report: Report, folder: Path) -> Sequence[Path]:
         """Write below `folder`. Raises ExportError where nothing was recorded, OSError."""
-        traces = traces_of(run)
-        home, rank = folder / f"{stem(run)}.tables", f"rank={run.info.rank}.parquet"
-        tables = {home / "steps" / rank: run.steps, home / "counters" / rank: run.counters}
-        for path, table in tables.items():
-            write_table(table, path)
-        write_json(run.info, home / "run.json")
-        return [home / "run.json", *tables, *(path for trace in traces for path in _write(trace, home))]
+        home = folder / f"{stem(run)}.tables"
+        return [path for own in every_rank(run) for path in _rank(own, home)]
+
+
+def _rank(run: Run, home: Path) -> Iterator[Path]:
+    traces, name = traces_of(run), f"rank={run.info.rank}"
+    for table, frame in (("steps", run.steps), ("counters", run.counters)):
+        path = home / table / f"{name}.parquet"
+        write_table(frame, path)
+        yield path
+    write_json(run.info, home / "run" / f"{name}.json")
+    yield home / "run" / f"{name}.json"
+    for trace in traces:
+        yield from _write(trace, home)
 
 
 def _write(trace: Trace, home: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from profkit.trace.model import Run, Trace
 from profkit.trace.words import Words
 
 from . import chromejson, kinetowords
-from .files import safe_name, traces_of
+from .files import every_rank, safe_name, traces_of
 
 # The only collectives the plugin knows, for each of these libraries; all others are shown as the nearest one.
 _LIBRARIES = ("nccl", "gloo")
@@ -46,7 +46,7 @@ class TorchTbExporter:
 
     def export(self, run: Run, report: Report, folder: Path) -> Sequence[Path]:
         """Write below `folder`. Raises ExportError where nothing was recorded, OSError."""
-        return [self._write(trace, folder) for trace in traces_of(run)]
+        return [self._write(trace, folder) for own in every_rank(run) for trace in traces_of(own)]
 
     def _write(self, trace: Trace, folder: Path) -> Path:
         worker = f"{safe_name(trace.info.host or 'worker')}_{trace.info.rank}"

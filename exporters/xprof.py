@@ -13,8 +13,8 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import count, groupby
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from profkit.readers.xplane_messages import ProfileOptions
 from profkit.trace.model import Run, Trace, TraceInfo
 
 from . import xprofevents, xspace
-from .files import replacing, safe_name, stem, traces_of
+from .files import every_rank, replacing, safe_name, stem, traces_of
 
 # Facts of torch's deviceProperties -> those of a device's plane (tsl/profiler, xplane_schema: kDevCap…).
 _CAPABILITIES = {
@@ -44,16 +44,16 @@ class XProfExporter:
 
     def export(self, run: Run, report: Report, folder: Path) -> Sequence[Path]:
         """Write below `folder`. Raises ExportError where nothing was recorded, OSError."""
-        windows = groupby(sorted(traces_of(run), key=_window), key=_window)
-        written = []
-        for window, traces in windows:
-            with _fresh_folder(folder / "plugins" / "profile", f"{stem(run)}-window{window}") as home:
-                written += [_write(trace, home / f"{_host(trace.info)}.xplane.pb") for trace in traces]
+        name, written = stem(run), []
+        with ExitStack() as unfinished:
+            homes: dict[int, Path] = {}
+            for trace in (trace for own in every_rank(run) for trace in traces_of(own)):
+                window = trace.info.window
+                if window not in homes:
+                    fresh = _fresh_folder(folder / "plugins" / "profile", f"{name}-window{window}")
+                    homes[window] = unfinished.enter_context(fresh)
+                written.append(_write(trace, homes[window] / f"{_host(trace.info)}.xplane.pb"))
         return written
-
-
-def _window(trace: Trace) -> int:
-    return trace.info.window
 
 
 @contextmanager
