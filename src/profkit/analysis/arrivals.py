@@ -15,13 +15,14 @@ import numpy.typing as npt
 import polars as pl
 
 from profkit.analysis.clocks import Clock, clocks
-from profkit.analysis.collectives import PLACES, SYMMETRIC
+from profkit.analysis.collectives import SYMMETRIC
 from profkit.analysis.rankpart import NUMBERS, RankPart
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+KEY = ("label", "within", "number")  # of one call on all ranks: operation and group, step, number within it
 CLOCKS_ERR_NS = 100_000  # two ranks' spans of one call may miss each other by so much, besides their clocks' error
 
 
@@ -99,15 +100,15 @@ def _matched(calls: pl.DataFrame) -> pl.DataFrame:
 
     Where ranks made different numbers of one operation in a step, a place in the step tells nothing.
     """
-    made = calls.filter(pl.col("number") >= PLACES).group_by("label", "step", "rank").len()
+    by_place = pl.col("number") < 0
+    calls = calls.with_columns(pl.when(by_place).then("step").otherwise(0).alias("within"))
+    made = calls.filter(by_place).group_by("label", "step", "rank").len()
     uneven = made.group_by("label", "step").agg(pl.n_unique("len")).filter(pl.col("len") > 1)
-    by_place = pl.col("number") >= PLACES
     certain = pl.concat(
         [calls.filter(~by_place), calls.filter(by_place).join(uneven, on=["label", "step"], how="anti")]
     )
-    shared = certain.filter(pl.len().over("label", "number") > 1)
-    call = pl.struct("label", "number").rle_id()
-    return shared.sort("label", "number", "rank").with_columns(call.alias("call"))
+    shared = certain.filter(pl.len().over(KEY) > 1)
+    return shared.sort(*KEY, "rank").with_columns(pl.struct(KEY).rle_id().alias("call"))
 
 
 def _on_one_clock(calls: pl.DataFrame, known: Sequence[Clock]) -> pl.DataFrame:

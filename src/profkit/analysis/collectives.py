@@ -27,8 +27,8 @@ CALLS: dict[str, pl.DataType | type[pl.DataType]] = {
     "group": pl.String,  # empty where the source does not say
     "dtype": pl.String,
     "size": pl.Int32,  # ranks of the group
-    "step": pl.Int64,  # −1 where a trace has none
-    "number": pl.Int64,
+    "step": pl.Int64,  # of a trace without steps −1 − its window
+    "number": pl.Int64,  # the sequence number; where none is known −1 − the place in the step
     "start_ns": pl.Int64,
     "end_ns": pl.Int64,
     "bytes": pl.Int64,
@@ -47,7 +47,6 @@ _OPERATIONS = {
 }
 # In these no rank is through before the last one has arrived; elsewhere a root may leave early, or come late.
 SYMMETRIC = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "barrier")
-PLACES = 1 << 32  # places in a step are counted from the step's multiple of this, beyond every sequence number
 
 
 class _Args(msgspec.Struct, gc=False):
@@ -75,7 +74,7 @@ def collectives(trace: Trace, columns: Columns | None = None) -> pl.DataFrame:
     """
     columns = columns or Columns(trace)
     rows = np.flatnonzero(communicating(trace, columns))
-    step = trace.spans["step"].gather(rows).cast(pl.Int64).fill_null(-1)
+    step = trace.spans["step"].gather(rows).cast(pl.Int64).fill_null(-1 - trace.info.window)
     judged = judged_steps(trace, columns)
     if len(judged):
         inside = np.isin(step.to_numpy(), judged)
@@ -131,5 +130,5 @@ def operation(name: str) -> str:
 
 def _numbered(calls: pl.DataFrame) -> pl.DataFrame:
     place = pl.int_range(pl.len()).over("operation", "group", "step")
-    number = pl.coalesce("sequence", (pl.col("step") + 1) * PLACES + place)
+    number = pl.coalesce("sequence", -1 - place)
     return calls.with_columns(number.alias("number")).select(pl.col(name).cast(kind) for name, kind in CALLS.items())

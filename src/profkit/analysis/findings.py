@@ -10,12 +10,13 @@ healthy run yields no finding.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
 import polars as pl
 
-from profkit.analysis import causes, pipelines
+from profkit.analysis import causes, pipelines, stragglers
 from profkit.analysis.causes import INPUT_BOUND, LoaderCause, loader_causes
 from profkit.analysis.pipelines import pipeline_causes
 from profkit.analysis.remedies import remedy
@@ -30,6 +31,7 @@ CAUSES = {
     **pipelines.CAUSES,
     "loader_restarts": "every pass over the input begins anew: workers, imports, first batches",
     **{name: f"beginning takes long: {what}" for name, (what, _) in causes.START_PARTS.items()},
+    **stragglers.CAUSES,
 }
 
 SEVERE = 0.25
@@ -55,10 +57,19 @@ class Input:
 
 
 def findings(
-    step: StepTime | None, wait: Wait | None, stall_share: float | None, given: Input, steps: int
+    step: StepTime | None,
+    wait: Wait | None,
+    stall_share: float | None,
+    given: Input,
+    steps: int,
+    of_ranks: Sequence[tuple[float, Finding]] = (),
 ) -> list[Finding]:
-    """All findings, the most costly first. `stall_share` is None where no one can say how much was exposed."""
-    found: list[tuple[float, Finding]] = []  # with what each cost the run, in nanoseconds
+    """All findings, the most costly first. `stall_share` is None where no one can say how much was exposed.
+
+    `of_ranks`: what the comparison of all ranks found, each with what it costs per step.
+    """
+    # With what each cost the run, in nanoseconds.
+    found = [(cost_ns * max(steps, 1), finding) for cost_ns, finding in of_ranks]
     if step is not None and wait is not None:
         share = wait.share if stall_share is None else stall_share
         if share >= INPUT_BOUND:
@@ -78,6 +89,11 @@ def headline(found: list[Finding], wait: Wait | None, stall_share: float | None,
         return "No wait for data was recorded, so the input cannot be judged."
     share = wait.share if stall_share is None else stall_share
     return f"Nothing to fix in the input: {_below(share)} of each step waits for data."
+
+
+def about_the_wait(found: Sequence[Finding]) -> Finding | None:
+    """The finding that says how much the training loop waits for its data, and why."""
+    return next((finding for finding in found if "exposed_wait_share" in finding.evidence), None)
 
 
 def _below(share: float) -> str:

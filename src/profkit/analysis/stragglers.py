@@ -74,12 +74,17 @@ def stragglers(parts: Sequence[RankPart], known: Sequence[Clock], arrivals: Arri
 def _lateness(arrivals: Arrivals, met: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Per step: how much less each rank waits than the median of the others, and the standard error of that."""
     steps, step = np.unique(arrivals.step, return_inverse=True)
-    waited = np.zeros((len(met), len(steps)))
-    np.add.at(waited, (np.searchsorted(met, arrivals.rank), step), arrivals.waiting)
+    waited, calls = np.zeros((len(met), len(steps))), np.zeros((len(met), len(steps)))
+    place = np.searchsorted(met, arrivals.rank), step
+    np.add.at(waited, place, arrivals.waiting)
+    np.add.at(calls, place, 1)
+    of_all = (calls > 0).all(axis=0)
+    waited = waited[:, of_all] if of_all.any() else waited
     less = _median_of_others(waited) - waited
-    if len(steps) == 1:
+    steps_seen = waited.shape[1]
+    if steps_seen == 1:
         return less[:, 0], np.zeros(len(met))
-    return less.mean(axis=1), less.std(axis=1, ddof=1) / np.sqrt(len(steps))
+    return less.mean(axis=1), less.std(axis=1, ddof=1) / np.sqrt(steps_seen)
 
 
 def _median_of_others(values: Floats) -> Floats:
@@ -151,7 +156,7 @@ def slowest_input(ranks: Ranks) -> int | None:
     return next((late.rank for late in ranks.stragglers if late.cause == "input"), None)
 
 
-def findings_of_ranks(ranks: Ranks, steps: int, slow_input: SlowInput | None) -> list[tuple[float, Finding]]:
+def findings_of_ranks(ranks: Ranks, slow_input: SlowInput | None) -> list[tuple[float, Finding]]:
     """What the comparison of ranks finds, each with what it costs per step. `slow_input` is that of `slowest_input`."""
     step_ns = sum(row.step_ns for row in ranks.rows) / len(ranks.rows)
     if not ranks.stragglers:

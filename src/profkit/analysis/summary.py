@@ -10,14 +10,14 @@ import polars as pl
 
 from profkit.analysis.breakdown import CLASSES, Breakdown, breakdown
 from profkit.analysis.columns import Columns
-from profkit.analysis.findings import Input, findings, headline
+from profkit.analysis.findings import Input, about_the_wait, findings, headline
 from profkit.analysis.loaders import loaders_of
 from profkit.analysis.loading import judged_batches, loading
 from profkit.analysis.memory import memory
 from profkit.analysis.opclasses import operator_classes, unclassified
 from profkit.analysis.operators import Operators, kernels, operators
 from profkit.analysis.pipelines import correctness_notes, with_stages
-from profkit.analysis.report import Loading, Memory, Report, StepRow, Wait
+from profkit.analysis.report import Finding, Loading, Memory, Ranks, Report, StepRow, Wait
 from profkit.analysis.steps import (
     Sample,
     exposed_fraction,
@@ -29,13 +29,17 @@ from profkit.analysis.steps import (
     step_time,
     wait,
 )
+from profkit.analysis.stragglers import SlowInput, findings_of_ranks, slowest_input
 from profkit.analysis.whatif import predictions, profile_of_run
 from profkit.trace.intervals import Intervals
 from profkit.trace.model import Run
 
 
-def report(run: Run) -> Report:
-    """Everything the analyses say about `run`. Operators, kernels and memory are those of its first window."""
+def report(run: Run, ranks: Ranks | None = None) -> Report:
+    """Everything the analyses say about `run`. Operators, kernels and memory are those of its first window.
+
+    `ranks`: how it compares with the other ranks of its training, where they were looked at.
+    """
     traces = run.traces
     columns = [Columns(trace) for trace in traces]
     parts = [breakdown(trace, c) for trace, c in zip(traces, columns, strict=True)]
@@ -55,6 +59,10 @@ def report(run: Run) -> Report:
     counters = _counters(run.counters)
     given = Input(loaders, restarts(run.steps), inside, batches, _foreign_cores(counters, run))
     found = findings(step, waited, stall_share, given, judged)
+    if ranks is not None:
+        # The finding about a late rank says all that is to be said of the rank's own wait.
+        others = None if slowest_input(ranks) == run.info.rank else waited
+        found = findings(step, others, stall_share, given, judged, _of_ranks(run, ranks, found))
     found_operators = operators(traces[0], columns[0]) if traces else Operators([], [], [])
     classes = operator_classes(traces[0], columns[0]) if traces else []
     unclassified_share, unclassified_device_share = unclassified(classes)
@@ -73,6 +81,7 @@ def report(run: Run) -> Report:
         wait=waited,
         wait_histogram=histogram(sample.wait_ns) if sample and waited else None,
         loading=inside,
+        ranks=ranks,
         breakdown_ns=_mean_breakdown(parts),
         breakdown_steps=sum(len(part.number) for part in parts),
         phases_ns=_mean_phases(parts),
@@ -93,6 +102,7 @@ def report(run: Run) -> Report:
             *run.info.notes,
             *(note for loader in loaders.values() for note in correctness_notes(loader)),
             *(note for t in traces for note in t.info.notes),
+            *(ranks.notes if ranks is not None else []),
         ],
         windows=len(traces),
         recorded=bool(with_operators),
@@ -101,6 +111,18 @@ def report(run: Run) -> Report:
         schedule=run.info.schedule,
         hparams=run.info.hparams,
     )
+
+
+def _of_ranks(run: Run, ranks: Ranks, own: list[Finding]) -> list[tuple[float, Finding]]:
+    """What the comparison of ranks finds; of one that is late by its input with that rank's own finding about it."""
+    late = slowest_input(ranks)
+    if late is None or late not in run.ranks:
+        return findings_of_ranks(ranks, None)
+    elsewhere = late != run.info.rank
+    of_late = run.of_rank(late) if elsewhere else run
+    loader = next(iter((of_late.info.loaders or loaders_of(of_late.traces)).values()), None)
+    finding = about_the_wait(report(of_late).findings if elsewhere else own)
+    return findings_of_ranks(ranks, SlowInput(loader.name if loader else "input", finding))
 
 
 def report_of_window(run: Run, whole: Report, place: int) -> Report:
