@@ -235,7 +235,7 @@ def _most(worst: Straggler) -> str:
     return f"at most {duration(max(within[name], 0.0))} longer than it takes the others ({name})"
 
 
-_RECORD_STACKS = "profkit.profile(torch={'with_stack': True}): the Python frames of that rank say what it does."
+_RECORD_STACKS = "profkit.profile(hooks=[PyTorchHook(with_stack=True)]): the Python frames of that rank say what it does."
 _REASONS = {
     "compute": (
         "computes",

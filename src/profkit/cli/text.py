@@ -11,7 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from profkit.analysis.report import WORTH_A_CHANGE, DeviceMemory, Finding, Operator, Report, StepTime, Wait
+from profkit.analysis.report import (
+    WORTH_A_CHANGE,
+    DeviceMemory,
+    Finding,
+    Operator,
+    RankRow,
+    Ranks,
+    Report,
+    StepTime,
+    Wait,
+)
 from profkit.cli import cells
 from profkit.units import counted, duration, percent, ratio, size
 
@@ -32,6 +42,7 @@ NAME_CELLS = 20  # a table gives up columns before it makes names narrower than 
 SLIGHT = 0.1  # a slowdown below is said in per cent, above as a factor
 WORTH_DIVIDING = 0.05  # of the time from batch to batch: a smaller wait is not divided
 WORTH_A_BAR = 0.03  # of the wait
+FEWEST_RANKS = 8  # that are all shown
 
 BOLD, DIM, UNDERLINED = "1", "2", "4"
 Paint = Callable[[str, str], str]  # text, SGR codes -> text
@@ -57,6 +68,7 @@ def verdict(
         _judgement(report, inside, paint),
         _breakdown(report, inside, paint),
         _waiting(report, inside, paint),
+        _ranks(report.ranks, inside, paint, top),
         _classes(report, inside, paint, top),
         _operators(report, inside, paint, top, by_shape),
         _device_work(report.kernels, inside, paint, top),
@@ -208,6 +220,48 @@ def _waiting(report: Report, width: int, paint: Paint) -> list[str]:
     return lines
 
 
+def _ranks(ranks: Ranks | None, width: int, paint: Paint, top: int) -> list[str]:
+    """A row per rank: its step, what it waits for, and how late it is; of many those that tell the most."""
+    if ranks is None:
+        return []
+    rows = _telling(ranks, max(top, FEWEST_RANKS))
+    times = {
+        "step ms": [row.step_ns for row in rows],
+        "data wait": [row.wait_ns for row in rows],
+        "compute": [row.breakdown_ns["compute"] for row in rows],
+        "exposed comm": [row.exposed_communication_ns for row in rows],
+        "for others": [row.waiting_ns for row in rows],
+        "late a call": [row.late_ns for row in rows],
+    }
+    importance = (6, 2, 1, 3, 5, 4)
+    columns = [
+        _Column(name, _milliseconds(values), rank)
+        for rank, (name, values) in zip(importance, times.items(), strict=True)
+    ]
+    recorded = f"{len(ranks.rows):,} of {ranks.world_size:,} recorded"
+    shown = f", {len(rows)} shown" if len(rows) < len(ranks.rows) else ""
+    late = {one.rank for one in ranks.stragglers}
+    names = [f"{row.rank}{' late' if row.rank in late else ''}" for row in rows]
+    lines = [*cells.wrap(f"Ranks, per step: {recorded}{shown}", width), *_table("rank", names, columns, width, paint)]
+    if ranks.missing:
+        missing = ", ".join(map(str, ranks.missing[:FEWEST_RANKS])) + (
+            ", …" if len(ranks.missing) > FEWEST_RANKS else ""
+        )
+        lines += [paint(line, DIM) for line in cells.wrap(f"not recorded: {missing}", width)]
+    return lines
+
+
+def _telling(ranks: Ranks, most: int) -> list[RankRow]:
+    """All ranks, or of many the late ones, those behind the first by most, and the one that waits most; by number."""
+    if len(ranks.rows) <= most:
+        return ranks.rows
+    late = [one.rank for one in ranks.stragglers]
+    waiting = max(ranks.rows, key=lambda row: row.waiting_ns).rank
+    behind = [row.rank for row in sorted(ranks.rows, key=lambda row: -row.late_ns)]
+    shown = list(dict.fromkeys([*late[: most - 1], waiting, *behind]))[:most]
+    return [row for row in ranks.rows if row.rank in shown]
+
+
 def _where(report: Report, total: float) -> str:
     """The breakdown's title: what was divided, and where it was measured."""
     if not report.window_steps:
@@ -337,7 +391,7 @@ def _class(operator: Operator) -> str:
     return cells.clean(operator.op_class or _words(operator.kind))
 
 
-def _milliseconds(times_ns: Sequence[int]) -> list[str]:
+def _milliseconds(times_ns: Sequence[float]) -> list[str]:
     """A column of times, with as many decimals as its largest needs for three digits."""
     largest = max(times_ns, default=0) / 1e6
     decimals = 3 if largest < 1 else 2 if largest < 100 else 1 if largest < 10_000 else 0
