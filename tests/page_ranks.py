@@ -93,7 +93,7 @@ def _collectives(count: int) -> list[CollectiveRow]:
 STRAGGLER_FINDING = Finding(
     cause="straggler_input",
     message="Rank 517 is late: the others wait 21.0 ms of each step for it, as its loader is slow.",
-    remedy="DataLoader(..., num_workers=8)  # on rank 517",
+    remedy="DataLoader(…, num_workers=8) on rank 517",
     evidence={"rank": 517, "late_ns": 21_400_000},
     predicted_speedup=1.13,
     confidence="high",
@@ -157,6 +157,23 @@ def _window(home: Path, rank: int) -> Trace:
     trace = traces.traced(home, events)
     shutil.rmtree(home)
     return trace
+
+
+def others(folder: Path) -> None:
+    """Ranks that keep step, ranks without a collective, ranks that nobody has compared yet, and a single process."""
+    keeping = planted(16)
+    apart = msgspec.structs.replace(
+        keeping, collectives=[], skew_ns=None, clock_uncertainty_ns=None, imbalance=None,
+        rows=[msgspec.structs.replace(row, collectives=0, communication_ns=0.0, exposed_communication_ns=0.0,
+                                      overlap=None, idle_ns=None, peak_bytes=None, clock_source="none",
+                                      clock_uncertainty_ns=None, late_ns=0.0, waiting_ns=0.0, transfer_ns=0.0)
+              for row in keeping.rows],
+    )  # fmt: skip
+    for name, count, ranks in (("keeping", 16, keeping), ("apart", 16, apart), ("early", 4, None), ("alone", 1, None)):
+        run = runs.run([{} for _ in range(20)], start_ns=0, world_size=count)
+        known = report(run)
+        (folder / name).mkdir(parents=True)
+        TensorBoardExporter().export(run, known if ranks is None else with_ranks(known, ranks), folder / name)
 
 
 def many(folder: Path, count: int) -> Ranks:

@@ -1,10 +1,10 @@
 import type { Ranks } from "../data/types";
 import { Absent, decode, duration, TimelineView, useLoaded, useMemo, useShown, Waiting } from "../given";
-import type { TimelineState } from "../timeline/chart";
 import type { Timeline } from "../timeline/format";
 import { join, type Part } from "./join";
 import { ranksIn } from "./order";
 import type { Runs } from "./runs";
+import { placeOf, stateOf } from "./seen";
 
 export const MOST_RANKS = 8; // on one timeline: their tracks fill some screens
 
@@ -39,6 +39,7 @@ export function OneTimeline({ ranks, chosen, runs }: { ranks: Ranks; chosen: num
           />
           <span class="muted" role="status">
             {chosen.length ? `Shown: rank ${chosen.join(", ")}` : "None of these ranks has a page here"}
+            {!runs.several && ". The others' timelines are not in this file: TensorBoard shows them"}
           </span>
         </div>
         <Shifts ranks={ranks} chosen={chosen} />
@@ -114,15 +115,4 @@ function Joined({ loaded }: { loaded: Loaded[] }) {
 function joined(loaded: Loaded[]): Timeline | null {
   const parts = loaded.filter(isPart);
   return parts.length ? join(parts) : null;
-}
-
-/** What is seen of the timeline: `start_end_span_from_to`, each of them a number or nothing. */
-export function stateOf(seen: string | undefined, search: string | undefined): TimelineState {
-  const [start, end, span, from, to] = (seen ?? "").split("_").map((word) => (/^\d+$/.test(word) ? Number(word) : undefined));
-  return { start, end, span, search, range: from !== undefined && to !== undefined ? [from, to] : undefined };
-}
-
-export function placeOf({ start, end, span, search, range }: TimelineState) {
-  const seen = [start, end, span, ...(range ?? [])].map((value) => (value === undefined ? "" : Math.round(value)));
-  return { seen: seen.join("_").replace(/_+$/, "") || undefined, search };
 }

@@ -3,6 +3,7 @@ import { nameOf, rankOf, useMemo, useShown } from "../given";
 /** The ranks that have a page of their own here, and the way to it. */
 export interface Runs {
   of(rank: number): string | undefined;
+  several: boolean;
   open(rank: number, view: string): void;
 }
 
@@ -19,6 +20,7 @@ export function useRuns(): Runs {
     known.set(page.rank, run);
     return {
       of: (rank) => known.get(rank),
+      several: known.size > 1,
       open: (rank, view) => go({ ...ELSEWHERE, run: known.get(rank), view }, true),
     };
   }, [runs, run, page.rank]);
