@@ -5,6 +5,7 @@
     │   ├── UnknownPlugin    no hook, reader or exporter of that name
     │   └── RunStateError    a second run, a step outside its thread, ...
     ├── MissingDependency    asked for by name, but its library is not installed
+    ├── EngineUnavailable    processes or a cluster that cannot work
     ├── UnreadableTrace      a file or folder that is no trace
     └── ExportError          an exporter cannot express this run
 
@@ -30,6 +31,10 @@ class RunStateError(UsageError, RuntimeError):
 
 class MissingDependency(ProfkitError, ImportError):
     """Asked for by name, but the library it needs is not installed."""
+
+
+class EngineUnavailable(ProfkitError):
+    """Processes or a cluster that were to analyse ranks cannot be reached, or cannot work."""
 
 
 class UnreadableTrace(ProfkitError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profkit.cli.terminal import Terminal, busy, show
+from profkit.engines import ENGINES
 
 if TYPE_CHECKING:
     from profkit.analysis.report import Report
@@ -27,13 +28,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--by-shape", action="store_true", help="tell operators apart by their input shapes")
     parser.add_argument("--width", type=positive, metavar="N", help="cells per line; default the terminal's")
     parser.add_argument("--fail-on-finding", action="store_true", help="exit with 1 where there is a finding")
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help="what reads the ranks of a run of several")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of the cluster, for --engine dask: tcp://host:8786")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report. Returns 1 where a finding was to fail, else 0. Raises ProfkitError, OSError."""
     with busy(f"reading {arguments.path.name}"):
-        result, folder = judged(arguments.path)
+        result, folder = judged(arguments.path, arguments.engine, arguments.scheduler)
     if arguments.json:
         show(as_json(result))
     else:
@@ -41,13 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
     return int(arguments.fail_on_finding and bool(result.findings))
 
 
-def judged(path: Path) -> tuple[Report, Path | None]:
+def judged(path: Path, engine: str = "auto", scheduler: str | None = None) -> tuple[Report, Path | None]:
     """The report on what lies at `path`, and its run folder if it is a run."""
     from profkit.analysis.summary import report
+    from profkit.engines import ranks_of
     from profkit.trace.load import load
 
     loaded = load(path)
-    return report(loaded), loaded.folder
+    return report(loaded, ranks_of(path, loaded, engine, scheduler)), loaded.folder
 
 
 def as_json(result: Report) -> str:

@@ -96,14 +96,22 @@ def _load_folder(folder: Path) -> Run:
     if (folder / META).exists():
         return run_of(read_trace(folder), folder.name)
     run_folder = _run_folder(folder)
+    if run_folder is not None:
+        with suppress(OSError):  # a folder that can be read and not written
+            finalise_ranks(run_folder / PROFKIT_FOLDER)
+    return _of_lowest(rank_openers(run_folder or folder))
+
+
+def rank_openers(folder: Path) -> dict[int, Callable[[], Run]]:
+    """How to open each rank of a run folder, or of a folder of native files, as it stands: nothing is finalised.
+
+    In order; they can be pickled. Raises UnreadableTrace where there is neither.
+    """
+    run_folder = _run_folder(folder)
     if run_folder is None:
-        return _load_ranks(folder)
-    profkit_folder = run_folder / PROFKIT_FOLDER
-    with suppress(OSError):  # a folder that can be read and not written
-        finalise_ranks(profkit_folder)
-    return _of_lowest(
-        {rank: partial(open_rank, RankFolder(profkit_folder, rank)) for rank in recorded_ranks(profkit_folder)}
-    )
+        return {rank: partial(_load_file, path, rank) for rank, path in sorted(_rank_files(folder).items())}
+    own = run_folder / PROFKIT_FOLDER
+    return {rank: partial(open_rank, RankFolder(own, rank)) for rank in recorded_ranks(own)}
 
 
 def open_rank(own: RankFolder) -> Run:
@@ -165,8 +173,8 @@ def _run_folder(folder: Path) -> Path | None:
     return runs[-1] if runs else None
 
 
-def _load_ranks(folder: Path) -> Run:
-    """A folder of native files, one of each rank."""
+def _rank_files(folder: Path) -> dict[int, Path]:
+    """The native files of a folder, one of each rank. Raises UnreadableTrace."""
     files: dict[int, Path] = {}
     for path in sorted(path for path in folder.iterdir() if path.is_file()):
         if _is_trace(path):
@@ -177,7 +185,7 @@ def _load_ranks(folder: Path) -> Run:
             files[rank] = path
     if not files:
         raise UnreadableTrace(f"{folder} holds no profkit run; name a run folder, its log folder, or a trace file")
-    return _of_lowest({rank: partial(_load_file, files[rank], rank) for rank in sorted(files)})
+    return files
 
 
 def _is_trace(path: Path) -> bool:
