@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -29,6 +32,30 @@ def memory(trace: Trace, columns: Columns | None = None) -> Memory:
         for (device,), events in trace.memory.group_by("device", maintain_order=True)
     ]
     return Memory(max(d.peak_bytes for d in devices), devices)
+
+
+def memory_of_all(parts: Sequence[tuple[int, Memory]]) -> Memory:
+    """The memory of windows that follow one another, each with its begin since the first one's, in nanoseconds."""
+    names = dict.fromkeys(device.device for _, part in parts for device in part.devices)
+    devices = [
+        _one_device([(begin, d) for begin, part in parts for d in part.devices if d.device == name]) for name in names
+    ]
+    return Memory(max(d.peak_bytes for d in devices), devices) if devices else Memory()
+
+
+def _one_device(parts: Sequence[tuple[int, DeviceMemory]]) -> DeviceMemory:
+    """Where memory was at its highest says what was alive; curves and steps follow one another."""
+    begin, highest = max(parts, key=lambda part: part[1].peak_bytes)
+    curve = [msgspec.structs.replace(p, time_ns=p.time_ns + begin) for begin, part in parts for p in part.curve]
+    rows = extremes(np.array([point.bytes for point in curve], np.int64), CURVE_POINTS)
+    reserved = [part.reserved_bytes for _, part in parts if part.reserved_bytes]
+    return msgspec.structs.replace(
+        highest,
+        peak_time_ns=highest.peak_time_ns + begin,
+        reserved_bytes=max(reserved, default=None),
+        curve=[curve[row] for row in rows],
+        steps=[step for _, part in parts for step in part.steps],
+    )
 
 
 def _device_memory(

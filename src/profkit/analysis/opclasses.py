@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from profkit.analysis.columns import Columns
@@ -30,17 +32,22 @@ def operator_classes(trace: Trace, columns: Columns | None = None) -> list[Opera
         )
         .sort("device_ns", "self_ns", descending=True, maintain_order=True)
     )
-    self_total, device_total = int(grouped["self_ns"].sum()), int(grouped["device_ns"].sum())
+    return with_shares(grouped.rows())
+
+
+def with_shares(rows: Sequence[tuple[str | None, int, int, int]]) -> list[OperatorClass]:
+    """Class, calls, self time and device time of each class, with their shares of all."""
+    self_total, device_total = sum(row[2] for row in rows), sum(row[3] for row in rows)
     return [
         OperatorClass(
-            op_class=row["op_class"],
-            calls=row["calls"],
-            self_ns=row["self_ns"],
-            self_share=row["self_ns"] / self_total if self_total else None,
-            device_ns=row["device_ns"],
-            device_share=row["device_ns"] / device_total if device_total else None,
+            op_class=op_class,
+            calls=calls,
+            self_ns=self_ns,
+            self_share=self_ns / self_total if self_total else None,
+            device_ns=device_ns,
+            device_share=device_ns / device_total if device_total else None,
         )
-        for row in grouped.iter_rows(named=True)
+        for op_class, calls, self_ns, device_ns in rows
     ]
 
 

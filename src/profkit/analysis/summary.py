@@ -8,16 +8,13 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from profkit.analysis.breakdown import CLASSES, Breakdown, breakdown
-from profkit.analysis.columns import Columns
+from profkit.analysis.breakdown import CLASSES, Breakdown
 from profkit.analysis.findings import Input, about_the_wait, findings, headline
 from profkit.analysis.loaders import loaders_of
 from profkit.analysis.loading import judged_batches, loading
-from profkit.analysis.memory import memory
-from profkit.analysis.opclasses import operator_classes, unclassified
-from profkit.analysis.operators import Operators, kernels, operators
+from profkit.analysis.opclasses import unclassified
 from profkit.analysis.pipelines import correctness_notes, with_stages
-from profkit.analysis.report import Finding, Loading, Memory, Ranks, Report, StepRow, Wait
+from profkit.analysis.report import Finding, Loading, Ranks, Report, StepRow, Wait
 from profkit.analysis.steps import (
     Sample,
     exposed_fraction,
@@ -31,29 +28,30 @@ from profkit.analysis.steps import (
 )
 from profkit.analysis.stragglers import SlowInput, findings_of_ranks, slowest_input
 from profkit.analysis.whatif import predictions, profile_of_run
-from profkit.trace.intervals import Intervals
+from profkit.analysis.windows import loaders_of_all, tables_of, windows_of
 from profkit.trace.model import Run
 
 
 def report(run: Run, ranks: Ranks | None = None) -> Report:
-    """Everything the analyses say about `run`. Operators, kernels and memory are those of its first window.
+    """Everything the analyses say about `run`. Operators, kernels and memory are those of its first window;
+    of a file that was read in sections, those of all.
 
     `ranks`: how it compares with the other ranks of its training, where they were looked at.
     """
-    traces = run.traces
-    columns = [Columns(trace) for trace in traces]
-    parts = [breakdown(trace, c) for trace, c in zip(traces, columns, strict=True)]
-    with_operators = [p for p, t in zip(parts, traces, strict=True) if t.info.source != "capture"]
+    windows = windows_of(run)
+    parts = [window.breakdown for window in windows]
+    with_operators = [window.breakdown for window in windows if window.has_operators]
     fraction = exposed_fraction(with_operators) if with_operators else (None if run.info.devices else 1.0)
-    sample = _sample(run, columns, with_operators, parts, fraction)
+    sample = _sample(run, sum(window.batches for window in windows), with_operators, parts, fraction)
     step = step_time(sample) if sample else None
     waited = wait(sample) if sample and sample.batches else None
     stall_share = _stall_share(waited)
     steps = run.steps.height or sum(len(part.number) for part in parts if not part.whole_trace)
     judged = len(sample.duration_ns) if sample else 0
-    known = run.info.loaders or loaders_of(traces)
+    known = run.info.loaders or loaders_of_all(windows)
     loaders = {
-        number: with_stages(loader, traces) if loader.name == "tf.data" else loader for number, loader in known.items()
+        number: with_stages(loader, run.traces) if loader.name == "tf.data" else loader
+        for number, loader in known.items()
     }
     inside, batches = _inside(run), judged_batches(run)
     counters = _counters(run.counters)
@@ -63,9 +61,8 @@ def report(run: Run, ranks: Ranks | None = None) -> Report:
         # The finding about a late rank says all that is to be said of the rank's own wait.
         others = None if slowest_input(ranks) == run.info.rank else waited
         found = findings(step, others, stall_share, given, judged, _of_ranks(run, ranks, found))
-    found_operators = operators(traces[0], columns[0]) if traces else Operators([], [], [])
-    classes = operator_classes(traces[0], columns[0]) if traces else []
-    unclassified_share, unclassified_device_share = unclassified(classes)
+    tables = tables_of(windows)
+    unclassified_share, unclassified_device_share = unclassified(tables.classes)
     return Report(
         name=run.name,
         profkit=run.info.profkit,
@@ -85,26 +82,26 @@ def report(run: Run, ranks: Ranks | None = None) -> Report:
         breakdown_ns=_mean_breakdown(parts),
         breakdown_steps=sum(len(part.number) for part in parts),
         phases_ns=_mean_phases(parts),
-        operators=found_operators.by_name,
-        operators_by_shape=found_operators.by_shape,
-        operators_by_module=found_operators.by_module,
-        kernels=kernels(traces[0], columns[0]) if traces else [],
-        operator_classes=classes,
+        operators=tables.operators.by_name,
+        operators_by_shape=tables.operators.by_shape,
+        operators_by_module=tables.operators.by_module,
+        kernels=tables.kernels,
+        operator_classes=tables.classes,
         unclassified_share=unclassified_share,
         unclassified_device_share=unclassified_device_share,
-        memory=memory(traces[0], columns[0]) if traces else Memory(),
+        memory=tables.memory,
         findings=found,
         overhead=overhead(run.steps, run.info.window_close_ns),
-        dropped=_added([t.info.dropped for t in traces]),
-        repaired=_added([t.info.repaired for t in traces]),
-        counts=_added([t.info.counts for t in traces]),
+        dropped=_added([window.info.dropped for window in windows]),
+        repaired=_added([window.info.repaired for window in windows]),
+        counts=_added([window.info.counts for window in windows]),
         notes=[
             *run.info.notes,
             *(note for loader in loaders.values() for note in correctness_notes(loader)),
-            *(note for t in traces for note in t.info.notes),
+            *(note for window in windows for note in window.info.notes),
             *(ranks.notes if ranks is not None else []),
         ],
-        windows=len(traces),
+        windows=len(windows),
         recorded=bool(with_operators),
         window_steps=[row for part in parts if not part.whole_trace for row in _rows(part)],
         counters=counters,
@@ -131,21 +128,16 @@ def report_of_window(run: Run, whole: Report, place: int) -> Report:
 
 
 def _sample(
-    run: Run, columns: list[Columns], recorded: list[Breakdown], parts: list[Breakdown], fraction: float | None
+    run: Run, batches: int, recorded: list[Breakdown], parts: list[Breakdown], fraction: float | None
 ) -> Sample | None:
     """The steps to judge by: the run's, unless only its windows know of any wait, or it is but a trace."""
     if not run.steps.height:
-        return sample_of_trace(parts, _batches(columns), "there are none outside")
+        return sample_of_trace(parts, batches, "there are none outside")
     sample = sample_of_run(run.steps, fraction)
-    inside = _batches(columns) if recorded and sample is not None and not sample.batches else 0
+    inside = batches if recorded and sample is not None and not sample.batches else 0
     if inside:
         return sample_of_trace(recorded, inside, "outside it no wait was recorded")
     return sample
-
-
-def _batches(columns: list[Columns]) -> int:
-    """Waits; one within another, as of a graph in the range of Python's request, is the same."""
-    return sum(len(Intervals.union(c.start[w], c.end[w])) for c in columns for w in [c.kind("data_wait")])
 
 
 def _stall_share(waited: Wait | None) -> float | None:

@@ -22,6 +22,7 @@ from profkit.trace.batch import ReadContext
 from profkit.trace.merge import merged
 from profkit.trace.model import Run, RunInfo, Trace
 from profkit.trace.schema import BATCHES, COUNTERS, SAMPLES, STEPS, empty
+from profkit.trace.sections import sections
 
 HEAD_BYTES = 65_536  # in which Kineto says the rank
 _RANK_IN_NAME = re.compile(r"(?:^|[^a-z])rank[-_=]?(\d+)", re.IGNORECASE)
@@ -59,8 +60,10 @@ def read_window(files: Sequence[tuple[Path, str]], context: ReadContext) -> Trac
 
 
 def _load_file(path: Path, rank: int | None = None) -> Run:
-    name = _reader_of(path)
-    return run_of(read_native(path, name, ReadContext(rank=rank)), path.name)
+    reader = _reader_of(path)
+    batches = plugins.load(plugins.READERS, reader).read(path, ReadContext(rank=rank))
+    opened = sections(batches, ReadContext(rank=rank), reader, profkit.__version__)
+    return replace(run_of(opened[0](), path.name), open_traces=opened)
 
 
 def _reader_of(path: Path) -> str:

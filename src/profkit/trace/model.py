@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -161,7 +161,8 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
 class Run:
     """One training as one of its ranks saw it: every step and every counter, and zero or more recorded windows.
 
-    A foreign file is a run with one trace and no steps outside it; `folder` is None then.
+    A foreign file is a run with one trace and no steps outside it; `folder` is None then. One too large for memory
+    comes as several traces, one after the other in time.
     """
 
     info: RunInfo
@@ -186,6 +187,12 @@ class Run:
     def traces(self) -> tuple[Trace, ...]:
         """The recorded windows, read from disk when first asked for."""
         return tuple(open_trace() for open_trace in self.open_traces)
+
+    def each_trace(self) -> Iterator[Trace]:
+        """The recorded windows one after the other, so that of several only one is in memory."""
+        if "traces" in self.__dict__ or len(self.open_traces) == 1:
+            return iter(self.traces)
+        return (open_trace() for open_trace in self.open_traces)
 
     @property
     def name(self) -> str:
