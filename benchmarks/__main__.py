@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import importing, loading, page, reading, recording, whatif, xplane
+from benchmarks import importing, loading, page, reading, recording, watching, whatif, xplane
 from benchmarks.outcome import Outcome, outcome_text
 
 BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
     "reading": reading.run,
     "xplane": xplane.run,
     "page": page.run,
+    "watching": watching.run,
     "whatif": whatif.run,
 }
 PACKAGES = (
@@ -34,6 +35,7 @@ PACKAGES = (
     "traceinsight",
     "torch-tb-profiler",
     "pysimdjson",
+    "traceml-ai",
 )
 
 
