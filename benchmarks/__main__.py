@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import importing, loading, page, reading, recording, watching, whatif, xplane
+from benchmarks import importing, loading, page, ranks, reading, recording, watching, whatif, xplane
 from benchmarks.outcome import Outcome, outcome_text
 
 BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
     "page": page.run,
     "watching": watching.run,
     "whatif": whatif.run,
+    "ranks": ranks.run,
 }
 PACKAGES = (
     "profkit",
@@ -32,6 +33,7 @@ PACKAGES = (
     "torch",
     "tensorflow-cpu",
     "jax",
+    "distributed",
     "traceinsight",
     "torch-tb-profiler",
     "pysimdjson",

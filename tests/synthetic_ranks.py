@@ -9,6 +9,7 @@ along their tracks, which keeps them nested and is quick.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ import polars as pl
 
 from profkit import __version__
 from profkit.finalise import RanksState, State
+from profkit.records import SUFFIX
 from profkit.runfolder import PROFKIT_FOLDER, RankFolder
 from profkit.trace.assemble import assemble
 from profkit.trace.batch import NATIVE_FLOWS, NATIVE_MEMORY, NATIVE_SPANS, Batch, NativeHeader, NativeTrack, ReadContext
@@ -51,12 +53,12 @@ def straggler_of(ranks: int) -> int:
     return STRAGGLER if ranks > STRAGGLER else ranks // 2
 
 
-def write_run(folder: Path, ranks: int, spans: int) -> Path:
-    """Write a run folder with about `spans` spans for each rank, and return it."""
+def write_run(folder: Path, ranks: int, spans: int, only: Iterable[int] | None = None) -> Path:
+    """Write a run folder with about `spans` spans for each rank, and return it; `only` these ranks, where given."""
     own = folder / PROFKIT_FOLDER
-    (own / "capture").mkdir(parents=True)
+    (own / "capture").mkdir(parents=True, exist_ok=True)
     job = _Job(ranks, max(1, spans // STEPS_RECORDED // SPANS_PER_GROUP))
-    for rank in range(ranks):
+    for rank in range(ranks) if only is None else only:
         job.write(RankFolder(own, rank))
     write_json(RanksState(list(range(ranks))), RankFolder(own, 0).ranks_state)
     return folder
@@ -135,8 +137,10 @@ class _Job:
             frameworks=trace.info.frameworks,
             devices=["cuda:0"],
         )
+        captured = own.capture / f"{info.host}-{own.rank}-{1000 + own.rank}-{own.rank:08x}{SUFFIX}"
+        captured.touch()
         write_json(info, own.info)
-        write_json(State(exported=True), own.state)
+        write_json(State({captured.name: 0}, exported=True), own.state)
 
     def trace_of(self, rank: int) -> Trace:
         """The base with this rank's waits, and with the others met when the last one comes."""
