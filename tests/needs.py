@@ -10,6 +10,7 @@ import pytest
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax")
 NEEDS = {
     "test_dataloader_hook.py": ("torch",),
+    "test_distributed.py": ("torch", "accelerate", "transformers", "tensorflow"),
     "test_finalise.py": ("torch",),
     "test_hook_contract.py": FRAMEWORKS,
     "test_identical_training.py": ("torch",),
