@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from profkit.analysis import summary
 from profkit.analysis.report import Report
 from profkit.tensorboard import ON_DEMAND, SCRIPT
 from profkit.trace.model import Run
@@ -22,6 +23,7 @@ from . import page
 from .files import replacing, stem
 
 GZIP_LEVEL = 9  # it is sent around, and written once
+LATE_RANKS = 3  # of which the file holds page and timeline
 
 DOCUMENT = """<!doctype html>
 <html lang="en">
@@ -68,14 +70,30 @@ def _digest(script: str) -> str:
 
 def _blocks(run: Run, report: Report) -> Iterator[str]:
     """Every answer TensorBoard's server would give, by the name the page asks for it."""
-    windows = page.windows(run, report)
-    yield _block("runs", gzip.compress(msgspec.json.encode([{"run": run.name, "version": ""}]), mtime=0))
-    yield _block("page", page.first_screen(run, report, page.sizes(windows)))
+    late = _late(run, report)
+    names = [run.name, *(f"{run.name}/rank={rank}" for rank in late)]
+    runs = [{"run": name, "version": ""} for name in names]
+    yield _block("runs", gzip.compress(msgspec.json.encode(runs), mtime=0))
     if report.ranks is not None:
         yield _block("ranks", _smallest(page.packed(report.ranks)))
+    yield from _blocks_of_rank(run, report, "")
+    for rank in late:
+        other = run.of_rank(rank)
+        yield from _blocks_of_rank(other, summary.report(other), f"-rank-{rank}")
+
+
+def _late(run: Run, report: Report) -> list[int]:
+    """The ranks that are brought along beside the one that is shown: those that the others wait for."""
+    stragglers = report.ranks.stragglers if report.ranks is not None else []
+    return [one.rank for one in stragglers if one.rank in run.ranks and one.rank != run.info.rank][:LATE_RANKS]
+
+
+def _blocks_of_rank(run: Run, report: Report, suffix: str) -> Iterator[str]:
+    windows = page.windows(run, report)
+    yield _block(f"page{suffix}", page.first_screen(run, report, page.sizes(windows)))
     for window in windows:
-        yield _block(f"report-{window.number}", _smallest(window.report))
-        yield _block(f"timeline-{window.number}", _smallest(window.timeline))
+        yield _block(f"report-{window.number}{suffix}", _smallest(window.report))
+        yield _block(f"timeline-{window.number}{suffix}", _smallest(window.timeline))
 
 
 def _block(name: str, packed: bytes) -> str:

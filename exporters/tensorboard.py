@@ -16,6 +16,7 @@ from tensorboard.plugins.hparams import metadata as hparams_metadata
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
+from profkit.analysis import summary
 from profkit.analysis.report import DeviceMemory, Report
 from profkit.sidecar import CURVES
 from profkit.trace.model import Loader, Run
@@ -38,7 +39,7 @@ from .eventfile import (
     version,
 )
 from .eventfile import page as page_event
-from .files import replacing, safe_name
+from .files import every_rank, replacing, safe_name
 from .summarytext import summary_markdown
 
 LARGEST_CURVE = 20_000  # points; TensorBoard itself draws 1,000 of them unless told otherwise
@@ -61,11 +62,21 @@ LAYOUT = {
 class TensorBoardExporter:
     """Writes one event file with the run's summary and its page, and the curves of its steps where no sink has.
 
-    Beside it the windows' files of the page.
+    Beside it the windows' files of the page. Each rank of a run is exported once it is finalised; of a folder of trace
+    files, which nobody finalises, all are exported with the first.
     """
 
     def export(self, run: Run, report: Report, folder: Path) -> Sequence[Path]:
-        """Write below `folder`. Raises OSError."""
+        """Write below `folder`. Raises OSError, UnreadableTrace."""
+        written = self._of_rank(run, report, folder)
+        if report.ranks is not None:
+            written.append(page.write_ranks(report.ranks, folder))
+        if run.folder is None:
+            for other in every_rank(run):
+                written += [] if other is run else self._of_rank(other, summary.report(other), folder)
+        return written
+
+    def _of_rank(self, run: Run, report: Report, folder: Path) -> list[Path]:
         place = home(folder, run.info.rank)
         place.mkdir(parents=True, exist_ok=True)
         end_s = (run.info.end_ns or _last_time_ns(run)) / 1e9
@@ -76,8 +87,6 @@ class TensorBoardExporter:
         events = [version(end_s), *_summaries(run, report, end_s), first, *_curves(run, report, place)]
         with replacing(path) as file:
             file.write(records(events))
-        if report.ranks is not None:
-            written.append(page.write_ranks(report.ranks, folder))
         return [path, *written]
 
 

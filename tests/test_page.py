@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from profkit.analysis.findings import CAUSES
 from profkit.analysis.loaders import loaders_of
 from profkit.analysis.loading import STAGES
 from profkit.analysis.page import BATCH_POINTS, CURVE_POINTS, LAST_BATCHES, STEP_POINTS, BatchSeries, page
-from profkit.analysis.report import WORTH_A_CHANGE
+from profkit.analysis.report import WORTH_A_CHANGE, CollectiveRow, RankRow, Ranks, Report, Straggler
 from profkit.analysis.steps import histogram
 from profkit.analysis.summary import report
+from profkit.exporters.tensorboard import TensorBoardExporter
+from profkit.tensorboard import FILES
 from profkit.trace.model import Run, RunInfo
 from profkit.trace.schema import COUNTERS, empty
-from tests import runs, traces
+from tests import page_ranks, runs, traces
 from tests.page_logs import SLOW_SAMPLE_EVERY, planted_batches
 from tests.runs import MS
 
@@ -83,6 +86,44 @@ def test_the_first_screen_of_a_large_report_is_small(tmp_path: Path) -> None:
     assert found.report.breakdown_ns == whole.breakdown_ns
 
 
+def test_the_first_screen_of_a_thousand_ranks_is_small_and_says_who_is_late() -> None:
+    ranks = page_ranks.planted(1_024, {517: "input"})
+    run = runs.run([{}], start_ns=0, world_size=1_024)
+    found = page(run, page_ranks.with_ranks(report(run), ranks), {})
+    assert len(msgspec.json.encode(found)) < 20_000
+    assert found.report.ranks is not None
+    assert found.report.ranks.stragglers == ranks.stragglers
+    assert not found.report.ranks.rows
+    assert not found.report.ranks.collectives
+
+
+def test_ranks_are_written_once_beside_the_windows_and_in_none_of_their_reports(tmp_path: Path) -> None:
+    trace = traces.traced(tmp_path, [traces.step(1, 0, 60_000)])
+    run = Run(RunInfo(world_size=2), runs.steps_table([{}]), empty(COUNTERS), None, (lambda: trace,))
+    ranks = page_ranks.planted(2)
+    TensorBoardExporter().export(run, page_ranks.with_ranks(report(run), ranks), tmp_path)
+    files = tmp_path / FILES
+    assert msgspec.json.decode(gzip.decompress((files / "ranks.json.gz").read_bytes()), type=Ranks) == ranks
+    window = msgspec.json.decode(gzip.decompress((files / "window=0.report.json.gz").read_bytes()), type=Report)
+    assert window.ranks is None
+
+
+def test_a_run_of_one_process_has_no_file_of_ranks(tmp_path: Path) -> None:
+    run = runs.run([{}], start_ns=0)
+    TensorBoardExporter().export(run, report(run), tmp_path)
+    assert not list(tmp_path.rglob("ranks*"))
+
+
+def test_the_ranks_are_those_of_the_page_field_for_field() -> None:
+    """What TypeScript is told of them has the names that Python writes."""
+    types = (Path(__file__).parents[1] / "web" / "src" / "data" / "types.ts").read_text()
+    for struct in (Ranks, RankRow, CollectiveRow, Straggler):
+        declared = re.search(rf"export interface {struct.__name__} {{(.*?)\n}}", types, re.DOTALL)
+        assert declared is not None, struct
+        names = re.findall(r"^  (\w+): ", declared[1], re.MULTILINE)
+        assert names == list(struct.__struct_fields__)
+
+
 def with_batches(batches: pl.DataFrame) -> Run:
     return Run(RunInfo(start_ns=0), runs.steps_table([{}] * 3), empty(COUNTERS), batches=batches)
 
@@ -128,8 +169,10 @@ def test_where_nobody_looked_inside_there_is_no_batch(seen: int) -> None:
 
 
 def test_the_page_knows_a_card_for_every_cause() -> None:
+    """Those of tf.data and of ranks are known by what they begin with."""
     cards = (Path(__file__).parents[1] / "web" / "src" / "loading" / "parts.ts").read_text()
-    assert [cause for cause in CAUSES if f'"{cause}"' not in cards and not cause.startswith("tf_")] == []
+    named = [cause for cause in CAUSES if not cause.startswith(("tf_", "straggler", "communication_"))]
+    assert [cause for cause in named if f'"{cause}"' not in cards] == []
 
 
 def test_a_run_of_nothing_has_a_page() -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = needs_browser
 
 ROUTE = "data/plugin/profkit"
-VIEWS = ("overview", "timeline", "operators", "flame", "memory", "data")
+VIEWS = ("overview", "timeline", "operators", "flame", "memory", "data", "ranks")
 AXE = Path(__file__).parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 FIRST_CONTENT_MS, TIMELINE_MS, FRAME_MS = 1_000, 2_000, 12.0
 

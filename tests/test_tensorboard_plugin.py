@@ -17,16 +17,20 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
+from profkit.analysis.report import Ranks
 from profkit.analysis.summary import report
 from profkit.exporters import timeline
+from profkit.exporters.page import write_ranks
 from profkit.exporters.tensorboard import TensorBoardExporter
 from profkit.exporters.tensorboard_live import TensorBoardSink
 from profkit.tensorboard import SCRIPT
 from profkit.trace.model import Run
+from tests import page_ranks
 from tests.live_tensorboard import Asked, tensorboard, until
 from tests.test_tensorboard_exporter import LOADERS, made_run
 
 ROOT = "data/plugin/profkit"
+RANKS = page_ranks.planted(3, {1: "input"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +56,26 @@ def raw(ask: Asked, path: str) -> tuple[int, Any, bytes]:
     return status, headers, gzip.decompress(body) if headers["Content-Encoding"] == "gzip" else body
 
 
+def raw_status(ask: Asked, path: str) -> int:
+    """What an answer begins with."""
+    try:
+        with urllib.request.urlopen(f"{ask.base}{path}", timeout=30) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
 @pytest.fixture(scope="module", params=["--load_fast=true", "--load_fast=false"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("logs")
     run = made_run(folder)
     assert run.folder is not None
     TensorBoardExporter().export(run, report(run), run.folder)
+    write_ranks(RANKS, run.folder)
     (folder / "made.pt.trace.json").unlink()
+    (folder / "plugins/profkit/page").mkdir(parents=True)
+    (folder / "plugins/profkit/page/ranks.json.gz").write_bytes(gzip.compress(b"{}"))
     (folder / "secret.report.json.gz").write_bytes(gzip.compress(b"{}"))
     with tensorboard(folder, request.param) as ask:
         until(lambda: ask(f"{ROOT}/runs"), bool)
@@ -99,6 +116,12 @@ def test_the_timeline_is_sent_as_it_was_written(server: Server) -> None:
     assert body == timeline.encoded(server.run.traces[0], server.run.counters)
 
 
+def test_the_ranks_are_sent_as_they_were_written(server: Server) -> None:
+    status, headers, body = server.raw("ranks?run=run")
+    assert (status, headers["Content-Type"], headers["Content-Encoding"]) == (200, "application/json", "gzip")
+    assert msgspec.json.decode(body, type=Ranks) == RANKS
+
+
 def test_the_script_is_sent_and_nothing_beside_it(server: Server) -> None:
     status, headers, body = server.raw("static/index.js")
     assert (status, body) == (200, SCRIPT.read_bytes())
@@ -116,6 +139,10 @@ def test_the_script_is_sent_and_nothing_beside_it(server: Server) -> None:
         *(f"report?run={quote(run, safe='')}&window=0" for run in ("..", "../..", "/etc", "run/..", "run/../run", "")),
         f"report?run=run&window={quote('0/../../../../../secret', safe='')}",
         f"report?run=run&window={'9' * 5_000}",
+        *(
+            f"ranks?run={quote(run, safe='')}"
+            for run in ("nobody", "", "..", "run/..", "run/rank=1", "rank=1", "../run")
+        ),
     ],
 )
 def test_what_is_not_there_is_a_sentence_and_404(server: Server, path: str) -> None:
@@ -136,6 +163,9 @@ def test_it_works_behind_a_prefix_and_over_several_runs_and_ranks(tmp_path: Path
         runs = until(lambda: ask(f"{prefix}/runs"), lambda runs: len(runs) == 3)
         assert sorted(entry["run"] for entry in runs) == ["first", "second", "second/rank=5"]
         assert ask(f"{prefix}/report?run=second%2Frank%3D5&window=0")["steps"] == 20
+        write_ranks(RANKS, tmp_path / "second")
+        assert ask(f"{prefix}/ranks?run=second%2Frank%3D5")["world_size"] == 3
+        assert raw_status(ask, f"{prefix}/ranks?run=first") == 404
 
 
 @LOADERS

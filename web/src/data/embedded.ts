@@ -1,3 +1,4 @@
+import { rankOf } from "./ranks";
 import type { Source } from "./source";
 
 const elementOf = (name: string): Element | null => document.getElementById(`profkit-${name}`);
@@ -9,14 +10,17 @@ export function embedded(): Source {
   const json = async (name: string) => (await unpacked(name)).json();
   return {
     runs: () => json("runs"),
-    page: () => json("page"),
-    report: (_run, window) => json(`report-${window}`),
-    timeline: async (_run, window) => (await unpacked(`timeline-${window}`)).arrayBuffer(),
+    page: (run) => json(`page${ofRank(run)}`),
+    report: (run, window) => json(`report-${window}${ofRank(run)}`),
+    timeline: async (run, window) => (await unpacked(`timeline-${window}${ofRank(run)}`)).arrayBuffer(),
     ranks: () => json("ranks"),
     module: async () => document.readyState === "complete" || new Promise((done) => addEventListener("load", done)),
     watch: () => () => {}, // a file does not change
   };
 }
+
+/** What the names of a rank end with that is brought along beside the one that the file is about. */
+const ofRank = (run: string): string => (rankOf(run) ? `-rank-${rankOf(run)}` : "");
 
 async function unpacked(name: string): Promise<Response> {
   const text = elementOf(name)?.textContent;

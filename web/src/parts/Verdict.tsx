@@ -40,8 +40,8 @@ interface FindingProps {
   look?(cause: string): void;
 }
 
-/** Whether a rank holds up the others; all other causes are the input's. */
-export const isOfRanks = ({ cause }: Finding): boolean => /^straggler/.test(cause);
+/** Whether ranks hold each other up; all other causes are the input's. */
+export const isOfRanks = ({ cause }: Finding): boolean => /^(straggler|communication)/.test(cause);
 
 export function FindingCard({ finding, isHeadline, look }: FindingProps) {
   const { go } = useShown();

@@ -17,6 +17,7 @@ import {
   useWidth,
 } from "../given";
 import { among, linesOf, ordered, orderOf, ORDERS, type Line } from "./order";
+import { titleOf } from "./runs";
 import { draw, drawingOf, HEAD, heightOf, lineAt, MOST_LINES, type Drawing } from "./panes";
 
 const MEANING =
@@ -189,7 +190,7 @@ function wordsOf({ row, count: shared }: Line): string {
     `arrives ${duration(row.late_ns)} late, last at ${percent(row.last_share)}`,
   ];
   const others = shared > 1 ? `, the latest of ${shared} in this line` : "";
-  return `Rank ${row.rank} on ${clean(row.host)}${others}: ${facts.join(" · ")}`;
+  return `${titleOf(row)}${others}: ${facts.join(" · ")}`;
 }
 
 const unknown = (show: (value: number) => string) => (value: number) => (Number.isFinite(value) ? show(value) : "–");
@@ -208,7 +209,7 @@ function columnsOf(choose: (rank: number) => void) {
         </button>
       ),
     ),
-    column("host", "Host", (row: RankRow) => clean(row.host)),
+    column("host", "Host", (row: RankRow) => (row.host ? clean(row.host) : "–")),
     column("steps", "Steps", (row: RankRow) => row.steps, count),
     time("step", "Step", (row) => row.step_ns),
     ...CLASSES.map(([tone, title, meaning]) => time(tone, title, (row) => row.breakdown_ns[tone] ?? 0, meaning)),

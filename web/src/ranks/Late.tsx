@@ -1,6 +1,5 @@
-import type { RankRow, Ranks, Straggler } from "../data/types";
+import type { Finding, RankRow, Ranks, Straggler } from "../data/types";
 import {
-  CLASSES,
   column,
   count,
   duration,
@@ -14,14 +13,21 @@ import {
 } from "../given";
 import { mean, rangesOf } from "./order";
 
+interface LateProps {
+  ranks: Ranks;
+  choose(rank: number): void;
+  /** Shows what a finding rests on. */
+  look(finding: Finding): void;
+}
+
 /** Who is late, why, and what it costs; or that the ranks keep step. */
-export function Late({ ranks, choose }: { ranks: Ranks; choose(rank: number): void }) {
+export function Late({ ranks, choose, look }: LateProps) {
   const findings = useShown().page.report.findings.filter(isOfRanks);
   const { stragglers, missing } = ranks;
   const headline = findings[0]?.message ?? headlineOf(ranks);
   const columns = useMemo(() => columnsOf(ranks, choose), [ranks, choose]);
   return (
-    <section class={`verdict ${stragglers.length ? "found" : isJudged(ranks) ? "fine" : ""}`} aria-label="Ranks' verdict">
+    <section class={`verdict ${toneOf(ranks, findings)}`} aria-label="Ranks' verdict">
       <h2 class="headline">{headline}</h2>
       {missing.length > 0 && (
         <p>
@@ -30,16 +36,15 @@ export function Late({ ranks, choose }: { ranks: Ranks; choose(rank: number): vo
         </p>
       )}
       {findings.map((finding, place) => (
-        <FindingCard key={finding.cause} finding={finding} isHeadline={!place} look={() => choose(rankOf(finding.evidence.rank, stragglers))} />
+        <FindingCard key={finding.cause} finding={finding} isHeadline={!place} look={() => look(finding)} />
       ))}
       {stragglers.length > 0 && <Table caption="Late ranks, the most costly first" columns={columns} rows={stragglers} />}
     </section>
   );
 }
 
-/** The rank that a finding is about. */
-const rankOf = (rank: unknown, stragglers: Straggler[]): number =>
-  typeof rank === "number" ? rank : (stragglers[0]?.rank ?? 0);
+const toneOf = (ranks: Ranks, findings: Finding[]): string =>
+  findings.length || ranks.stragglers.length ? "found" : isJudged(ranks) ? "fine" : "";
 
 const isJudged = ({ rows }: Ranks): boolean => rows.length > 1 && rows.some(({ collectives }) => collectives > 0);
 
@@ -93,18 +98,23 @@ function columnsOf(ranks: Ranks, choose: (rank: number) => void) {
   ];
 }
 
-const WORTH_NAMING = 2; // classes
+const WORTH_NAMING = 2;
 
-/** The classes in which a rank takes most time beyond the others. */
+/** What takes a rank the most time beyond the others. */
 function excessOf({ excess_ns }: Straggler): string {
   const largest = Object.entries(excess_ns)
     .filter(([, time]) => time > 0)
     .sort(([, a], [, b]) => b - a)
     .slice(0, WORTH_NAMING);
-  return largest.map(([tone, time]) => `${nameOf(tone)} +${duration(time)}`).join(", ") || "nothing";
+  return largest.map(([what, time]) => `${OWN[what] ?? what} +${duration(time)}`).join(", ") || "nothing";
 }
 
-export const nameOf = (tone: string): string => CLASSES.find(([one]) => one === tone)?.[1].toLowerCase() ?? tone;
+/** What a rank spends its own time on. */
+const OWN: Record<string, string> = {
+  input: "data wait",
+  memory: "copies and allocation",
+  before: "before its first step",
+};
 
 const meanStep = (rows: RankRow[]): number => mean(rows.map((row) => row.step_ns));
 

@@ -1,5 +1,5 @@
 import type { Ranks } from "../data/types";
-import { Absent, decode, duration, TimelineView, useLoaded, useMemo, useShown, Waiting } from "../given";
+import { Absent, counted, decode, duration, TimelineView, useLoaded, useMemo, useShown, Waiting } from "../given";
 import type { Timeline } from "../timeline/format";
 import { join, type Part } from "./join";
 import { ranksIn } from "./order";
@@ -21,6 +21,7 @@ export function chosenRanks(words: string | undefined, ranks: Ranks, runs: Runs)
 export function OneTimeline({ ranks, chosen, runs }: { ranks: Ranks; chosen: number[]; runs: Runs }) {
   const { source, cache, page, window, place, go } = useShown();
   const number = window?.window;
+  const without = ranks.rows.filter(({ rank }) => runs.of(rank) === undefined).length;
   const subject = number === undefined || !chosen.length ? null : `ranks ${chosen.map(runs.of).join()} ${number}`;
   const parts = useLoaded(cache, subject, page.start_ns, (signal) =>
     Promise.all(chosen.map((rank) => partOf(ranks, rank, () => source.timeline(runs.of(rank)!, number!, signal)))),
@@ -39,7 +40,7 @@ export function OneTimeline({ ranks, chosen, runs }: { ranks: Ranks; chosen: num
           />
           <span class="muted" role="status">
             {chosen.length ? `Shown: rank ${chosen.join(", ")}` : "None of these ranks has a page here"}
-            {!runs.several && ". The others' timelines are not in this file: TensorBoard shows them"}
+            {without > 0 && ` · ${counted(without, "rank")} without a timeline here`}
           </span>
         </div>
         <Shifts ranks={ranks} chosen={chosen} />

@@ -2,7 +2,7 @@ import type { RankRow, Ranks } from "../data/types";
 import { CLASSES, clean, column, counted, duration, Figure, percent, size, StackedBar, Table, useMemo } from "../given";
 import { causeOf } from "./Late";
 import { median } from "./order";
-import type { Runs } from "./runs";
+import { titleOf, type Runs } from "./runs";
 
 interface RankCardProps {
   ranks: Ranks;
@@ -21,7 +21,7 @@ export function RankCard({ ranks, rank, runs, isOnTimeline, toggle }: RankCardPr
   const late = ranks.stragglers.find((one) => one.rank === rank);
   const hasPage = runs.of(rank) !== undefined;
   return (
-    <Figure title={`Rank ${rank} on ${clean(row.host)}`} id="rank" width="wide">
+    <Figure title={titleOf(row)} id="rank" width="wide">
       <p>
         {late
           ? `Late: last at ${percent(late.last_share)} of the collectives, as ${causeOf(late.cause)[1]}.`

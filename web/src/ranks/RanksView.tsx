@@ -1,4 +1,4 @@
-import type { Page, Ranks } from "../data/types";
+import type { Finding, Page, Ranks } from "../data/types";
 import { Absent, clean, nameOf, useEffect, useLoaded, useShown, Waiting } from "../given";
 import { Clocks } from "./Clocks";
 import { Collectives } from "./Collectives";
@@ -81,10 +81,11 @@ function Cards({ ranks, runs, chosen }: { ranks: Ranks; runs: ReturnType<typeof 
   const { place, go } = useShown();
   const rank = place.rank === undefined ? ranks.stragglers[0]?.rank : Number(place.rank);
   useEffect(() => light(place.part), [place.part]);
-  const choose = (one: number): void => {
-    go({ rank: `${one}` }, true);
-    light("rank");
+  const choose = (one: number, part = "rank"): void => {
+    go({ rank: `${one}`, part }, true);
+    light(part);
   };
+  const look = ({ cause, evidence }: Finding): void => choose(Number(evidence.rank ?? rank ?? 0), cause);
   const toggle = (): void => {
     const others = chosen.filter((one) => one !== rank);
     const next = others.length < chosen.length ? others : [...others, rank].slice(-MOST_RANKS);
@@ -92,7 +93,7 @@ function Cards({ ranks, runs, chosen }: { ranks: Ranks; runs: ReturnType<typeof 
   };
   return (
     <>
-      <Late ranks={ranks} choose={choose} />
+      <Late ranks={ranks} choose={choose} look={look} />
       <RankKpis ranks={ranks} />
       <Comparison ranks={ranks} choose={choose} />
       {rank !== undefined && (
@@ -111,9 +112,10 @@ function Cards({ ranks, runs, chosen }: { ranks: Ranks; runs: ReturnType<typeof 
   );
 }
 
-/** Brings the card into view that a link means: one by its name, or what a finding about a late rank rests on. */
+/** Brings the card into view that a link means: one by its name, or what a finding rests on. */
 function light(part: string | undefined): void {
-  const card = part && document.getElementById(/^straggler/.test(part) ? "rank" : part);
+  const of = part?.startsWith("straggler") ? "rank" : part?.startsWith("communication") ? "collectives" : part;
+  const card = of && document.getElementById(of);
   if (!card) return;
   card.scrollIntoView({ block: "nearest" });
   card.animate({ outline: ["3px solid var(--accent)", "3px solid transparent"] }, 2_000);

@@ -1,9 +1,9 @@
-import { nameOf, rankOf, useMemo, useShown } from "../given";
+import type { RankRow } from "../data/types";
+import { clean, nameOf, rankOf, useMemo, useShown } from "../given";
 
 /** The ranks that have a page of their own here, and the way to it. */
 export interface Runs {
   of(rank: number): string | undefined;
-  several: boolean;
   open(rank: number, view: string): void;
 }
 
@@ -20,8 +20,10 @@ export function useRuns(): Runs {
     known.set(page.rank, run);
     return {
       of: (rank) => known.get(rank),
-      several: known.size > 1,
       open: (rank, view) => go({ ...ELSEWHERE, run: known.get(rank), view }, true),
     };
   }, [runs, run, page.rank]);
 }
+
+/** A rank and, where it is known, its host. */
+export const titleOf = ({ rank, host }: RankRow): string => `Rank ${rank}${host ? ` on ${clean(host)}` : ""}`;
