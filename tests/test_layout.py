@@ -18,7 +18,8 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "lightning")
 # anything else. The ways out: finalise, once the training is over, and a notebook where somebody looks.
 TRAINING = (
     *("__init__", "active", "boundaries", "clock", "companion", "decorator", "errors", "jobs", "launch"),
-    *("loader", "marks", "plugins", "records", "recorder", "run", "runfolder", "schedule", "start", "windows"),
+    *("loader", "marks", "plugins", "records", "recorder", "run", "runfolder", "schedule", "staging", "start", "urls"),
+    "windows",
 )
 ON_REQUEST = {"profkit.finalise", "profkit.notebook"}
 

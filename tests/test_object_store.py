@@ -13,37 +13,15 @@ from profkit.analysis.summary import report
 from profkit.exporters import timeline
 from profkit.exporters.tensorboard import TensorBoardExporter
 from tests.live_tensorboard import tensorboard, until
+from tests.object_store import BUCKET, object_store, without_tensorflow
 from tests.test_tensorboard_exporter import made_run
 from tests.test_tensorboard_plugin import ROOT, raw
 
-BUCKET = "logs"
-KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
-
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An S3 server with one empty bucket."""
-    boto3 = pytest.importorskip("boto3")
-    moto = pytest.importorskip("moto.server")
-    for name, value in KEYS.items():
-        monkeypatch.setenv(name, value)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        address = f"http://{host}:{port}"
-        boto3.client("s3", endpoint_url=address).create_bucket(Bucket=BUCKET)
+def endpoint() -> Iterator[str]:
+    with object_store() as address:
         yield address
-    finally:
-        server.stop()
-
-
-def without_tensorflow(folder: Path) -> str:
-    """A path on which TensorFlow cannot be imported: it has no S3 of its own, TensorBoard's stand-in has."""
-    package = folder / "tensorflow"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('not here')")
-    return str(folder)
 
 
 def test_a_run_in_an_object_store_is_shown_whole(endpoint: str, tmp_path: Path) -> None:

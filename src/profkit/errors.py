@@ -7,7 +7,8 @@
     ├── MissingDependency    asked for by name, but its library is not installed
     ├── EngineUnavailable    processes or a cluster that cannot work
     ├── UnreadableTrace      a file or folder that is no trace
-    └── ExportError          an exporter cannot express this run
+    ├── ExportError          an exporter cannot express this run
+    └── UploadError          a run could not be sent to its log folder
 
 The message says what was asked, what exists, and what to do. The command line prints it and exits with 2.
 """
@@ -43,3 +44,7 @@ class UnreadableTrace(ProfkitError):
 
 class ExportError(ProfkitError):
     """The exporter cannot express this run."""
+
+
+class UploadError(ProfkitError):
+    """A run could not be sent to its log folder; it is whole where it was recorded."""

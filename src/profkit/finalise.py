@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from profkit import plugins
+from profkit import plugins, staging
+from profkit.errors import UploadError
 from profkit.records import RUNNING, Start, Window
 from profkit.runfolder import RankFolder, recorded_ranks
 
@@ -69,9 +70,28 @@ def finalise(profkit_folder: Path, rank: int | None = None, *, over: bool = Fals
     return info
 
 
+def finalise_and_upload(own: RankFolder) -> RunInfo:
+    """Finalise a rank whose run is over; where the log folder is a URL, send there what is whole by now.
+
+    An upload that fails is said in the run's upload manifest alone: the run is whole where it is. Raises OSError.
+    """
+    info = finalise(own.folder, own.rank, over=True)
+    if staging.manifest(own.run_folder) is not None:
+        from profkit.remote import upload
+
+        with suppress(UploadError):
+            upload(own.run_folder)
+    return info
+
+
 def finalise_ranks(profkit_folder: Path) -> tuple[int, ...]:
-    """Finalise every rank of a run that has ended. Returns the ranks. Raises OSError."""
+    """Finalise every rank of a run that has ended. Returns the ranks. Raises OSError.
+
+    A copy without captures, as it is fetched from an object store, is taken as it is.
+    """
     ranks = recorded_ranks(profkit_folder)
+    if not (profkit_folder / "capture").is_dir():
+        return ranks
     infos = [finalise(profkit_folder, rank) for rank in ranks]
     if len(ranks) > 1 and all(info.ended != RUNNING for info in infos):
         compare_ranks(profkit_folder, len(ranks))
@@ -140,14 +160,15 @@ def closing_text(profkit_folder: Path) -> str:
     from profkit.cli.text import verdict
 
     own = RankFolder(profkit_folder, _lowest(profkit_folder))
-    run_folder = own.run_folder
+    run_folder, sent = own.run_folder, staging.manifest(own.run_folder)
+    place = run_folder if sent is None or staging.is_unsent(run_folder) else sent.url
     if not own.summary.exists():
-        return f"profkit: recorded; see profkit report {run_folder}"
+        return f"profkit: recorded; see profkit report {place}"
     result = msgspec.json.decode(own.summary.read_bytes(), type=Report)
     if result.state != "finished":
-        return f"profkit: {result.state} after step {result.last_step}; see profkit report {run_folder}"
+        return f"profkit: {result.state} after step {result.last_step}; see profkit report {place}"
     terminal = Terminal.of(sys.stderr)
-    return verdict(result, run_folder, terminal.width, terminal.colour, unicode=terminal.unicode)
+    return verdict(result, place, terminal.width, terminal.colour, unicode=terminal.unicode)
 
 
 @contextmanager

@@ -40,19 +40,19 @@ class Shown:
         )
 
 
-def show(what: Run | Trace | Path) -> Shown:
-    """The page of a run, a trace or a run's folder, as `profkit export --to html` writes it."""
+def show(what: Run | Trace | Path | str) -> Shown:
+    """The page of a run, a trace, or a run's folder or URL, as `profkit export --to html` writes it."""
     run = _run(what)
     return Shown(plugins.load(plugins.EXPORTERS, "html").document(run, report(run)))
 
 
-def summary(what: Run | Trace | Path) -> str:
+def summary(what: Run | Trace | Path | str) -> str:
     """The verdict, where the time went, and the largest operators, as HTML without a script or a style sheet."""
     return _summary(report(_run(what)))
 
 
-def _run(what: Run | Trace | Path) -> Run:
-    if isinstance(what, Path):
+def _run(what: Run | Trace | Path | str) -> Run:
+    if isinstance(what, Path | str):
         return load(what)
     return what if isinstance(what, Run) else run_of(what, f"window {what.info.window}")
 

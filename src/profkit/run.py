@@ -10,15 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from profkit import active, jobs, plugins, start
+from profkit import active, jobs, plugins, staging, start, urls
 from profkit.boundaries import MARKER, Boundaries
 from profkit.companion import Companion
-from profkit.errors import RunStateError, UsageError
+from profkit.errors import RunStateError
 from profkit.loader import TimedLoader, timed_loader
 from profkit.plugins import Hook
 from profkit.recorder import say
 from profkit.records import End
-from profkit.runfolder import PROFKIT_FOLDER
+from profkit.runfolder import PROFKIT_FOLDER, RankFolder
 from profkit.schedule import Schedule
 from profkit.windows import Windows
 
@@ -31,6 +31,8 @@ T = TypeVar("T")
 class profile:
     """Record a training into a new run folder under `logdir`: `with profkit.profile("runs/x") as run:`.
 
+    `logdir` may be a URL, `s3://bucket/runs`: the run is recorded into a local copy and uploaded when it has ended
+    (docs/remote.md). `keep_local` leaves that copy where it is.
     `schedule` says which steps the framework's own profiler records; the time of every step and every wait for
     data are recorded anyway. `hooks`: "auto" attaches to whatever the program has imported; or names, or Hook
     objects. `sidecar=False` starts no second process and does its work when the run is left. `strict=True`
@@ -51,10 +53,12 @@ class profile:
         quiet: bool = False,
         hparams: Mapping[str, object] | None = None,
         keep_capture: bool = True,
+        keep_local: bool = False,
     ) -> None:
-        if "://" in os.fspath(logdir):
-            raise UsageError(f"log folder {os.fspath(logdir)!r}: only local folders for now; copy the run afterwards")
-        self._logdir = Path(logdir).absolute()
+        place = os.fspath(logdir)
+        self._target = urls.checked(place, sidecar=sidecar) if urls.is_url(place) else None
+        self._logdir = Path(place).absolute() if self._target is None else staging.copies(self._target)
+        self._keep_local = keep_local
         self._schedule = schedule
         self._asked_hooks = hooks
         self._with_sidecar = sidecar
@@ -96,8 +100,13 @@ class profile:
 
     @property
     def folder(self) -> Path:
-        """The run's own folder, new under `logdir`. Known once the run has been entered."""
+        """The run's own folder, new under `logdir`; of a URL the local copy. Known once the run has been entered."""
         return self._folder
+
+    @property
+    def url(self) -> str | None:
+        """Where the run is uploaded to when it has ended, where `logdir` is a URL."""
+        return None if self._target is None else f"{self._target}/{self._folder.name}"
 
     def step(self) -> None:
         """A step ends here. Inside a function marked with `profkit.step` the end of its call counts."""
@@ -112,13 +121,13 @@ class profile:
         """The page of the run so far, as a notebook's output."""
         from profkit.notebook import show  # imports polars: where somebody looks at the run, and not before
 
-        return show(self._folder)
+        return show(self._place)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict and where the time went, without a script."""
         from profkit.notebook import summary
 
-        return summary(self._folder)
+        return summary(self._place)
 
     def note(self, text: str) -> None:
         """Put one sentence into the run's report."""
@@ -134,6 +143,10 @@ class profile:
         self._pid = os.getpid()
         self._folder = jobs.new_folder(self._logdir, place)
         undo.callback(start.discard, self._folder, place.rank)
+        self._own = RankFolder(self._profkit_folder, place.rank)
+        if self._target is not None:
+            staging.announce(self._own, self._target, self._keep_local)
+            undo.callback(staging.withdraw, self._own)
         self._recorder = start.new_recorder(
             self._profkit_folder / "capture", place.rank, place.world_size, self._strict
         )
@@ -159,6 +172,11 @@ class profile:
     @property
     def _profkit_folder(self) -> Path:
         return self._folder / PROFKIT_FOLDER
+
+    @property
+    def _place(self) -> str | Path:
+        """Where the run can be read: its copy is gone once it has been uploaded."""
+        return self._folder if self.url is None or self._folder.exists() else self.url
 
     def _spawn_companion(self) -> Companion | None:
         try:
@@ -255,9 +273,17 @@ class profile:
             say(f"still at work on {self.folder}; it goes on without this process")
             return
         if code != 0:
-            self._recorder.guard(_finalise, self._profkit_folder, self._recorder.rank)
+            self._recorder.guard(_finalise, self._own)
         if not self._quiet and self._recorder.rank == 0:
             self._recorder.guard(_print_closing_text, self._profkit_folder, self._recorder.world_size)
+        if self._target is not None:
+            self._recorder.guard(self._leave_copy)
+
+    def _leave_copy(self) -> None:
+        """Say how the upload ended, and let the copy go where it succeeded."""
+        if staging.is_unsent(self._folder) or (not self._quiet and self._recorder.rank == 0):
+            say(staging.told(self._folder))
+        staging.leave(self._own)
 
     def _forget(self) -> None:
         """In a forked child, where the run is the parent's."""
@@ -281,11 +307,11 @@ def _reason(error: BaseException | None) -> str:
     return type(error).__name__
 
 
-def _finalise(profkit_folder: Path, rank: int) -> None:
-    # Imports polars: not before the training is over.
-    from profkit.finalise import finalise
+def _finalise(own: RankFolder) -> None:
+    # Imports polars, and fsspec: not before the training is over.
+    from profkit.finalise import finalise_and_upload
 
-    finalise(profkit_folder, rank, over=True)
+    finalise_and_upload(own)
 
 
 def _print_closing_text(profkit_folder: Path, world_size: int) -> None:

@@ -25,12 +25,25 @@ PROFKIT_FOLDER = Path("plugins", "profkit")
 # training itself. A host's name may hold anything.
 _CAPTURE_NAME = re.compile(rf"-(\d+)-\d+-[0-9a-f]{{8}}(?:-[a-z]+)?{re.escape(SUFFIX)}$")
 _RANK = re.compile(r"^rank=(\d+)(?:\.\w+)?$")
+# A profiler's native file, and TensorBoard's.
+_NATIVE_NAME = re.compile(r"^window-\d+-rank-(\d+)\.")
+_EVENTS_NAME = re.compile(r"^events\.out\.tfevents\.\d+\.(\d+)\.")
 
 
 def rank_of_capture(name: str) -> int:
     """The rank of a capture file; of one without a rank in its name 0."""
     found = _CAPTURE_NAME.search(name)
     return int(found[1]) if found else 0
+
+
+def rank_of_file(path: Path) -> int | None:
+    """The rank whose file this is, by its path within the run folder; None where it is nobody's."""
+    if path.suffix == SUFFIX:
+        return rank_of_capture(path.name)
+    for pattern in (_NATIVE_NAME, _EVENTS_NAME):
+        if found := pattern.match(path.name):
+            return int(found[1])
+    return next((int(found[1]) for part in path.parts if (found := _RANK.match(part))), None)
 
 
 def capture_files(capture: Path, rank: int) -> list[Path]:

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from profkit import plugins
+from profkit import plugins, staging
+from profkit.companion import FINISH_LIMIT_S
 from profkit.recorder import Recorder
 from profkit.records import SUFFIX, Record, Sample, Start, Step, Wait, Window, frames
 from profkit.runfolder import PROFKIT_FOLDER, RankFolder
@@ -146,7 +147,17 @@ class Sidecar:
         """The run is over: read its last records and make it whole. Returns whether that could be done."""
         for work in (self._follow, self._live.close, self._recorder.close):
             self._recorder.guard(work)
-        return self._recorder.guard(self._finalise) is not None
+        begun_s = time.monotonic()
+        done = self._recorder.guard(self._finalise) is not None
+        if time.monotonic() - begun_s > FINISH_LIMIT_S or self._start is None or not self._is_awaited(self._start):
+            self._recorder.guard(staging.leave, self._own)
+        return done
+
+    def _is_awaited(self, start: Start) -> bool:
+        """Whether the training is there still, and sees to what is left of its run itself."""
+        from profkit.finalise import is_alive
+
+        return is_alive(start)
 
     def _follow(self) -> None:
         records = self._tail.read()
@@ -190,9 +201,9 @@ class Sidecar:
             self._report_at_s = ended_s + max(REPORT_EVERY_S, (ended_s - begun_s) / REPORT_SHARE)
 
     def _finalise(self) -> RunInfo:
-        from profkit.finalise import finalise
+        from profkit.finalise import finalise_and_upload
 
-        return finalise(self._own.folder, self._own.rank, over=True)
+        return finalise_and_upload(self._own)
 
 
 class Tail:

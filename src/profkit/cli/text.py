@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from profkit.analysis.report import (
     WORTH_A_CHANGE,
@@ -50,7 +50,7 @@ Paint = Callable[[str, str], str]  # text, SGR codes -> text
 
 def verdict(
     report: Report,
-    run_folder: Path | None,
+    run_folder: Path | str | None,
     width: int,
     colour: bool,
     *,
@@ -60,7 +60,8 @@ def verdict(
 ) -> str:
     """The report on one screen, no line wider than `width` cells save the command to copy at its end.
 
-    `top`: rows of each table. The words are the same with and without colour; `unicode=False` draws in ASCII.
+    `run_folder`: of a run in an object store, its URL. `top`: rows of each table. The words are the same with and
+    without colour; `unicode=False` draws in ASCII.
     """
     paint = _in_colour if colour else _plain
     inside = width - 2 * len(MARGIN)
@@ -89,9 +90,9 @@ def _in_colour(text: str, codes: str) -> str:
     return f"\x1b[{codes}m{text}\x1b[0m"
 
 
-def _header(report: Report, run_folder: Path | None, width: int, paint: Paint) -> list[str]:
+def _header(report: Report, run_folder: Path | str | None, width: int, paint: Paint) -> list[str]:
     """What was profiled, how much of it, and what that cost."""
-    name = f"{run_folder.parent.name}/{run_folder.name}" if run_folder else report.name
+    name = "/".join(PurePath(run_folder).parts[-2:]) if run_folder else report.name
     items = [
         "profkit",
         cells.clean(name),
@@ -492,11 +493,17 @@ def _hanging(mark: str, text: str, width: int) -> list[str]:
     return [(" " * len(mark) if index else mark) + line for index, line in enumerate(lines)]
 
 
-def _command(run_folder: Path | None, paint: Paint) -> list[str]:
+def _command(run_folder: Path | str | None, paint: Paint) -> list[str]:
     """What opens the run in TensorBoard, ready to be copied."""
     if run_folder is None:
         return []
-    logdir = run_folder.resolve().parent
-    here = Path.cwd()
-    shown = logdir.relative_to(here) if logdir.is_relative_to(here) else logdir
-    return [paint(f"tensorboard --logdir {cells.clean(shlex.quote(str(shown)))}", BOLD)]
+    logdir = _log_folder(run_folder)
+    return [paint(f"tensorboard --logdir {cells.clean(shlex.quote(logdir))}", BOLD)]
+
+
+def _log_folder(run: Path | str) -> str:
+    """Of a run's folder, relative where that is shorter; or of its URL."""
+    if isinstance(run, str):
+        return run.rpartition("/")[0]
+    logdir, here = run.resolve().parent, Path.cwd()
+    return str(logdir.relative_to(here) if logdir.is_relative_to(here) else logdir)

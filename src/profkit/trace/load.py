@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 import profkit
-from profkit import plugins
+from profkit import plugins, urls
 from profkit.errors import UnreadableTrace
 from profkit.readers import jsonpieces
 from profkit.records import RUNNING
@@ -33,15 +33,25 @@ def load(path: str | Path) -> Run:
     """The run recorded under `path`, or a native trace file as a run with one trace.
 
     `path` may be a run folder, a log folder (its newest run is taken), the folder of one trace, a file, or a folder
-    of native files, one of each rank. Of several ranks the lowest is given; `of_rank` gives the others. Raises
-    UnreadableTrace with one sentence saying what the path is instead.
+    of native files, one of each rank; or the URL of any of these, of which a copy is fetched. Of several ranks the
+    lowest is given; `of_rank` gives the others. Raises UnreadableTrace with one sentence saying what the path is
+    instead, MissingDependency where a URL needs a library.
     """
-    path = Path(path)
+    path = local(path)
     if path.is_dir():
         return _load_folder(path)
     if not path.exists():
         raise UnreadableTrace(f"{path} does not exist")
     return _load_file(path)
+
+
+def local(path: str | Path) -> Path:
+    """The path itself; of a URL, a copy of what a reader needs of it. Raises UnreadableTrace, MissingDependency."""
+    if isinstance(path, Path) or not urls.is_url(path):
+        return Path(path)
+    from profkit.remote import fetched
+
+    return fetched(path)
 
 
 def read_native(path: Path, reader: str, context: ReadContext) -> Trace:
