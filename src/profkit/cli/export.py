@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from profkit import plugins
 from profkit.cli.terminal import busy, show
+from profkit.urls import location
 
 if TYPE_CHECKING:
     from profkit.plugins import Exporter
-    from profkit.trace.model import Run
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Write a recorded run, or a trace file, in the format of another tool.",
         allow_abbrev=False,
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="a run, its log folder, or a trace file")
+    parser.add_argument("path", type=location, metavar="PATH", help="a run, its log folder, or a trace file; or a URL")
     parser.add_argument(
         "--to",
         action="append",
@@ -35,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where to write; default the run's own folder, for a trace file the current one",
+        help="where to write; default the run's own folder, for a trace file or a URL the current one",
     )
     parser.add_argument("--json", action="store_true", help="the files written, as one JSON object")
     parser.set_defaults(run=run)
@@ -44,26 +44,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Write the files and print their paths. Raises ProfkitError, OSError."""
     exporters = {name: plugins.load(plugins.EXPORTERS, name) for name in arguments.to}
-    with busy(f"exporting {arguments.path.name}"):
+    with busy(f"exporting {PurePath(arguments.path).name}"):
         written = _exported(arguments.path, exporters, arguments.output)
     show(_as_json(written) if arguments.json else _as_text(written))
     return 0
 
 
-def _exported(path: Path, exporters: dict[str, Exporter], output: Path | None) -> dict[str, list[Path]]:
+def _exported(path: str | Path, exporters: dict[str, Exporter], output: Path | None) -> dict[str, list[Path]]:
     """Files written, by exporter."""
     from profkit.analysis.summary import report
     from profkit.trace.load import load
 
     loaded = load(path)
     result = report(loaded)
-    folder = _prepared(output, loaded)
+    folder = _prepared(output, loaded.folder if isinstance(path, Path) else None)
     return {name: list(exporter.export(loaded, result, folder)) for name, exporter in exporters.items()}
 
 
-def _prepared(output: Path | None, loaded: Run) -> Path:
+def _prepared(output: Path | None, run_folder: Path | None) -> Path:
     """The folder to write to, which exists."""
-    folder = output or loaded.folder or Path.cwd()
+    folder = output or run_folder or Path.cwd()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from profkit import __version__
-from profkit.cli import cells, doctor, export, report, run, tune, whatif
+from profkit.cli import cells, doctor, export, report, run, sql, tune, upload, whatif
 from profkit.errors import ProfkitError, UsageError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -50,7 +50,7 @@ def parser() -> Parser:
     )
     top.add_argument("--version", action="version", version=f"profkit {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (run, report, whatif, tune, export, doctor):
+    for command in (run, report, sql, whatif, tune, export, upload, doctor):
         command.add_parser(commands)
     return top
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from profkit.cli.terminal import Terminal, busy, show
 from profkit.engines import ENGINES
+from profkit.urls import location
 
 if TYPE_CHECKING:
     from profkit.analysis.report import Report
@@ -22,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="The verdict on a recorded run, or on a trace file.",
         allow_abbrev=False,
     )
-    parser.add_argument("path", type=Path, metavar="PATH", help="a run, its log folder, or a trace file")
+    parser.add_argument("path", type=location, metavar="PATH", help="a run, its log folder, or a trace file; or a URL")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object (docs/report.md)")
     parser.add_argument("--top", type=positive, default=5, metavar="N", help="rows of each table; default 5")
     parser.add_argument("--by-shape", action="store_true", help="tell operators apart by their input shapes")
@@ -35,7 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the report. Returns 1 where a finding was to fail, else 0. Raises ProfkitError, OSError."""
-    with busy(f"reading {arguments.path.name}"):
+    with busy(f"reading {PurePath(arguments.path).name}"):
         result, folder = judged(arguments.path, arguments.engine, arguments.scheduler)
     if arguments.json:
         show(as_json(result))
@@ -44,12 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     return int(arguments.fail_on_finding and bool(result.findings))
 
 
-def judged(path: Path, engine: str = "auto", scheduler: str | None = None) -> tuple[Report, Path | None]:
+def judged(path: str | Path, engine: str = "auto", scheduler: str | None = None) -> tuple[Report, Path | None]:
     """The report on what lies at `path`, and its run folder if it is a run."""
     from profkit.analysis.summary import report
     from profkit.engines import ranks_of
-    from profkit.trace.load import load
+    from profkit.trace.load import load, local
 
+    path = local(path)
     loaded = load(path)
     return report(loaded, ranks_of(path, loaded, engine, scheduler)), loaded.folder
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from profkit.cli.terminal import show
 from profkit.errors import UsageError
 from profkit.schedule import Schedule
+from profkit.urls import is_url
 
 COUNTS = tuple(field.name for field in fields(Schedule))
 
@@ -53,9 +54,12 @@ def add_program(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the program in this process. Raises what it raises, and ProfkitError where it cannot be started."""
     from profkit.launch import launch
+    from profkit.staging import copies
 
     target, *rest = program(arguments, "run")
-    logdir = Path(arguments.logdir).absolute()  # the program may change its folder
+    remote = is_url(arguments.logdir)
+    # Absolute, since the program may change its folder.
+    logdir = copies(arguments.logdir) if remote else Path(arguments.logdir).absolute()
     try:
         launch(
             target,
@@ -66,10 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
             sidecar=not arguments.no_sidecar,
             strict=arguments.strict,
             quiet=arguments.quiet,
+            keep_local=arguments.json,  # which reads it
         )
     finally:
         if arguments.json:
-            _show_report(logdir)
+            _show_report(logdir, remote)
     return 0
 
 
@@ -112,11 +117,15 @@ def _count(part: str) -> tuple[str, int]:
     return name.strip(), int(value)
 
 
-def _show_report(logdir: Path) -> None:
-    """Print this process's run; of several ranks, the first one's."""
+def _show_report(logdir: Path, remote: bool) -> None:
+    """Print this process's run; of several ranks, the first one's. A copy of a remote run has served then."""
     from profkit.cli.report import as_json, judged
     from profkit.jobs import place
+    from profkit.staging import clear
 
     own = sorted(logdir.glob(f"*/plugins/profkit/capture/*-{os.getpid()}-????????.pkrec"))
     if own and place().rank == 0:
-        show(as_json(judged(own[-1].parents[3])[0]))
+        run_folder = own[-1].parents[3]
+        show(as_json(judged(run_folder)[0]))
+        if remote:
+            clear(run_folder, even_kept=True)

@@ -14,6 +14,7 @@ from profkit.cli.report import positive
 from profkit.cli.terminal import Terminal, busy, show
 from profkit.errors import UnreadableTrace
 from profkit.units import duration
+from profkit.urls import location
 
 if TYPE_CHECKING:
     from profkit.analysis.loaderprofile import LoaderProfile
@@ -36,7 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "what the batches of a recorded run cost.",
         allow_abbrev=False,
     )
-    parser.add_argument("path", type=Path, metavar="RUN", help="a run, or its log folder")
+    parser.add_argument("path", type=location, metavar="RUN", help="a run, or its log folder; or a URL")
     parser.add_argument("--workers", type=counts, metavar="N,…", help="numbers of workers; default up to the cores + 2")
     parser.add_argument("--prefetch", type=factors, metavar="N,…", help="prefetch factors; default 1,2,4,8")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
@@ -137,7 +138,7 @@ class Answer:
         return [self.line, *cells.wrap(promise, width)]
 
 
-def asked(path: Path, workers: Sequence[int] | None, prefetch: Sequence[int] | None) -> Answer:
+def asked(path: str | Path, workers: Sequence[int] | None, prefetch: Sequence[int] | None) -> Answer:
     """The predictions for the run at `path`. Raises UnreadableTrace where it does not tell enough."""
     from profkit.analysis.whatif import PREFETCH_FACTORS, Predictor, knee, profile_of_run, worker_counts
     from profkit.trace.load import load

@@ -63,6 +63,12 @@ class Trace:
             f"{self.info.counts.get('steps', 0)} steps>"
         )
 
+    def sql(self, query: str) -> pl.DataFrame:
+        """The answer to a query over this trace's tables (docs/sql.md). Raises UsageError."""
+        from profkit.trace.sql import asked, tables_of_trace
+
+        return asked(query, tables_of_trace(self))
+
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict and where the time went, without a script."""
         from profkit.notebook import summary  # it stands above the model, and asks every question of it
@@ -193,6 +199,12 @@ class Run:
         if "traces" in self.__dict__ or len(self.open_traces) == 1:
             return iter(self.traces)
         return (open_trace() for open_trace in self.open_traces)
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """The answer to a query over the tables of all ranks (docs/sql.md). Raises UsageError."""
+        from profkit.trace.sql import asked, tables_of_run
+
+        return asked(query, tables_of_run(self))
 
     @property
     def name(self) -> str:
