@@ -102,7 +102,7 @@ def rank_part(run: Run) -> RankPart:
         communication_ns=sums.times["communication"],
         exposed_communication_ns=sums.times["exposed"],
         idle_ns=sums.times["idle"] if sums.with_device else None,
-        calls=_encoded(pl.concat(sums.calls) if sums.calls else pl.DataFrame(schema=CALLS)),
+        calls=encoded(pl.concat(sums.calls) if sums.calls else pl.DataFrame(schema=CALLS)),
         step_times=histogram_of(durations.astype(np.int64)),
         wait_times=histogram_of(waits.astype(np.int64)),
         peak_bytes=sums.peak_bytes,
@@ -186,7 +186,8 @@ def _allocating(trace: Trace, columns: Columns, part: Breakdown) -> Ints:
     return stalled.covered(part.start, part.end) - held.covered(part.start, part.end)
 
 
-def _encoded(calls: pl.DataFrame) -> Calls:
+def encoded(calls: pl.DataFrame) -> Calls:
+    """A table with the columns of `collectives.CALLS`, as it travels."""
     labels = calls.select(LABELS).unique(maintain_order=True)
     numbered = calls.select(LABELS).join(
         labels.with_row_index("label"), on=LABELS, how="left", nulls_equal=True, maintain_order="left"
