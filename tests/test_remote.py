@@ -122,7 +122,7 @@ def test_everything_arrives_but_what_is_this_machines_own(store: Any, url: str) 
     assert run.url is not None
     assert there(store, run.url) == names(run.folder)
     assert any(name.endswith(".pkrec") for name in there(store, run.url))
-    assert not staging.is_unsent(run.folder)
+    assert not staging.unsent(run.folder)
 
 
 def test_reports_and_queries_read_the_store_and_fetch_no_capture(
@@ -290,6 +290,20 @@ def test_of_a_rank_that_goes_on_nothing_is_sent_and_its_copy_stays(store: Any, u
     assert recorded_ranks(own) == (0, 1)
     assert not staging.unsent(run.folder)
     assert not staging.clear(run.folder), "it is to be kept"
+
+
+def test_a_copy_with_a_rank_that_was_not_finalised_is_never_removed(store: Any, url: str) -> None:
+    """Its files are not sent yet, and nobody says that it is still there."""
+    run = recorded(url, keep_local=True)
+    own = RankFolder(run.folder / PROFKIT_FOLDER, 1)
+    capture = own.capture / "host-1-77-0123abcd.pkrec"
+    capture.write_bytes(b"")
+    assert not staging.clear(run.folder, even_kept=True)
+    assert staging.is_unsent(own)
+    assert not staging.is_unsent(RankFolder(own.folder, 0))
+    capture.unlink()
+    assert staging.clear(run.folder, even_kept=True)
+    assert not run.folder.exists()
 
 
 def test_a_training_that_is_killed_is_uploaded_by_its_sidecar(store: Any, url: str, cache: Path) -> None:

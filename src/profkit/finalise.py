@@ -161,7 +161,7 @@ def closing_text(profkit_folder: Path) -> str:
 
     own = RankFolder(profkit_folder, _lowest(profkit_folder))
     run_folder, sent = own.run_folder, staging.manifest(own.run_folder)
-    place = run_folder if sent is None or staging.is_unsent(run_folder) else sent.url
+    place = run_folder if sent is None or staging.is_unsent(own) else sent.url
     if not own.summary.exists():
         return f"profkit: recorded; see profkit report {place}"
     result = msgspec.json.decode(own.summary.read_bytes(), type=Report)

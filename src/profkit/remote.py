@@ -43,8 +43,9 @@ def upload(folder: Path) -> int:
             count = _send(folder, known)
         except Exception as error:  # of whatever library reaches the store
             reason = _reason(error)
-            staging.write(folder, msgspec.structs.replace(staging.manifest(folder) or known, failure=reason))
-            raise UploadError(staging.told(folder)) from error
+            known = msgspec.structs.replace(staging.manifest(folder) or known, failure=reason)
+            staging.write(folder, known)
+            raise UploadError(f"{folder} could not be sent to {known.url}: {reason}") from error
     return count
 
 

@@ -281,8 +281,8 @@ class profile:
 
     def _leave_copy(self) -> None:
         """Say how the upload ended, and let the copy go where it succeeded."""
-        if staging.is_unsent(self._folder) or (not self._quiet and self._recorder.rank == 0):
-            say(staging.told(self._folder))
+        if staging.is_unsent(self._own) or (not self._quiet and self._recorder.rank == 0):
+            say(staging.told(self._own))
         staging.leave(self._own)
 
     def _forget(self) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from profkit.runfolder import PROFKIT_FOLDER, RankFolder, rank_of_file
+from profkit.runfolder import PROFKIT_FOLDER, RankFolder, rank_of_file, recorded_ranks
 
 CACHE_VARIABLE = "PROFKIT_CACHE"
-FOLDER = PROFKIT_FOLDER / "upload"  # never uploaded itself
+FOLDER, CAPTURE = PROFKIT_FOLDER / "upload", PROFKIT_FOLDER / "capture"
 EVENT_FILE = "events.out.tfevents."
 
 
@@ -79,26 +79,34 @@ def clear(folder: Path, *, even_kept: bool = False) -> bool:
     with locked(folder / FOLDER):
         known = manifest(folder)
         needed = known is None or (known.keep and not even_kept) or any((folder / FOLDER).glob("rank=*"))
-        if needed or unsent(folder):
+        if needed or unsent(folder) or not all(own.state.exists() for own in recorded(folder)):
             return False
         shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
-def is_unsent(folder: Path) -> bool:
-    """Whether something of a run is to be sent and here alone."""
-    return bool((folder / FOLDER).exists() and unsent(folder))
+def is_unsent(own: RankFolder) -> bool:
+    """Whether something of this rank, or of those finalised before, is to be sent and here alone."""
+    here = manifest(own.run_folder) is not None
+    return here and (not own.state.exists() or bool(unsent(own.run_folder)))
 
 
-def told(folder: Path) -> str:
-    """One sentence on how the upload of the run ended."""
+def told(own: RankFolder) -> str:
+    """One sentence on how the upload of this rank ended."""
+    folder = own.run_folder
     known = manifest(folder)
     if known is None:
-        return ""
-    if not unsent(folder):
+        return "uploaded"
+    if not is_unsent(own):
         return f"uploaded to {known.url}"
     reason = known.failure or "the upload did not end"
     return f"not uploaded to {known.url} ({reason}); the run is in {folder}; to go on, run: profkit upload {folder}"
+
+
+def recorded(folder: Path) -> list[RankFolder]:
+    """The ranks of a run that have anything here."""
+    own = folder / PROFKIT_FOLDER
+    return [RankFolder(own, rank) for rank in recorded_ranks(own)]
 
 
 def manifest(folder: Path) -> Manifest | None:
@@ -152,7 +160,8 @@ def _whole_files(folder: Path) -> Iterator[tuple[str, Sent]]:
 def _is_passing(name: Path) -> bool:
     """Whether a file of a run folder is half written, or this machine's own affair."""
     hidden = any(part.startswith(".") for part in name.parts)
-    return hidden or name.suffix in (".part", ".log") or FOLDER in name.parents
+    passing = name.suffix in (".part", ".log") and CAPTURE in name.parents
+    return hidden or passing or FOLDER in name.parents
 
 
 def _user(own: RankFolder) -> Path:

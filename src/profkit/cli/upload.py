@@ -43,12 +43,13 @@ def uploaded(folder: Path, to: str | None) -> str:
     from profkit import staging
     from profkit.finalise import finalise_ranks
     from profkit.remote import upload
-    from profkit.runfolder import PROFKIT_FOLDER, RankFolder
+    from profkit.runfolder import PROFKIT_FOLDER
 
     if not (folder / PROFKIT_FOLDER).is_dir():
         raise UnreadableTrace(f"{folder} is no run on this machine; name the folder of one run")
     known = _addressed(folder, to)
-    ranks = [RankFolder(folder / PROFKIT_FOLDER, rank) for rank in finalise_ranks(folder / PROFKIT_FOLDER)]
+    finalise_ranks(folder / PROFKIT_FOLDER)
+    ranks = staging.recorded(folder)
     if not all(own.state.exists() for own in ranks):
         raise UsageError(f"{folder} goes on: it is uploaded when it has ended")
     staging.write(folder, known)
