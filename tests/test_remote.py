@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +278,76 @@ def test_ranks_upload_into_one_run_and_leave_no_copy(store: Any, url: str, cache
     assert run.sql("select rank, count(*) from steps group by rank order by rank").rows() == [(0, STEPS), (1, STEPS)]
     state = {name for name in there(store, first) if "finalised/" in name}
     assert {name.rpartition("/")[2] for name in state} == {"rank=0.json", "rank=1.json", "ranks.json"}
+
+
+JOB = {"WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "7"}
+
+
+def recorded_on(machine: Path, rank: int, url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of the run of one rank of a job, on a machine with a cache of its own."""
+    for name, value in {**JOB, "RANK": str(rank), staging.CACHE_VARIABLE: str(machine)}.items():
+        monkeypatch.setenv(name, value)
+    return str(recorded(url).url)
+
+
+def test_machines_of_one_job_upload_into_one_run(
+    store: Any, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(remote, "CLAIM_S", 0.0)
+    first, second = (recorded_on(tmp_path / str(rank), rank, url, monkeypatch) for rank in (0, 1))
+    assert first == second
+    run = profkit.load(first)
+    assert [run.of_rank(rank).steps.height for rank in run.ranks] == [STEPS, STEPS]
+    assert not list(tmp_path.rglob("*.pkrec"))
+    assert main(["report", first, "--json"]) == 0
+    assert f'"steps":{STEPS}' in capsys.readouterr().out
+
+
+def test_a_jobs_second_run_is_another_one(
+    store: Any, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "CLAIM_S", 0.0)
+    first, second = (recorded_on(tmp_path / "one", 0, url, monkeypatch) for _ in range(2))
+    assert first != second
+
+
+def test_machines_that_upload_at_the_same_moment_agree(store: Any, url: str, tmp_path: Path) -> None:
+    """None of them sees another's run before it has begun its own."""
+    root = f"{BUCKET}/{tmp_path.name}/runs"
+    names_ = ("20260101T000002Z-bbbbbb", "20260101T000001Z-aaaaaa")
+    claimed = threading.Barrier(2)
+
+    class AtOnce:
+        """The store, with a machine's first look before the other's claim."""
+
+        def __init__(self) -> None:
+            self._looks = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def ls(self, path: str, detail: bool) -> Any:
+            store.invalidate_cache()
+            found = store.ls(path, detail=detail) if self._looks else []
+            self._looks += 1
+            return found
+
+        def pipe_file(self, path: str, content: bytes) -> None:
+            store.pipe_file(path, content)
+            claimed.wait(30)
+
+    def taken(name: str, rank: int) -> str:
+        own = RankFolder(tmp_path / name / PROFKIT_FOLDER, rank)
+        own.info.parent.mkdir(parents=True)
+        own.info.write_text('{"world_size": 2}')
+        (own.folder / "job").write_text("key")
+        return remote._shared(AtOnce(), f"{root}/{name}", own.run_folder)
+
+    with ThreadPoolExecutor(2) as machines:
+        taking = [machines.submit(taken, name, rank) for rank, name in enumerate(names_)]
+        assert {future.result(60) for future in taking} == {f"{root}/{min(names_)}"}
+    store.invalidate_cache()
+    assert store.find(root) == [f"{root}/{min(names_)}/plugins/profkit/job"]
 
 
 def test_of_a_rank_that_goes_on_nothing_is_sent_and_its_copy_stays(store: Any, url: str) -> None:

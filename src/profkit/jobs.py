@@ -95,9 +95,21 @@ def _folder_of_job(logdir: Path, place: Place) -> Path | None:
     return None
 
 
+def begun_together(name: str, other: str) -> bool:
+    """Whether two run folders of these names may be one job's."""
+    begun_s, other_s = _begun_s(name), _begun_s(other)
+    return begun_s is not None and other_s is not None and abs(begun_s - other_s) < TOGETHER_S
+
+
 def _is_recent(name: str) -> bool:
+    begun_s = _begun_s(name)
+    return begun_s is not None and time.time() - begun_s < TOGETHER_S
+
+
+def _begun_s(name: str) -> float | None:
+    """When the run of this name began, Unix time; None where it is no run's name."""
     found = _NAME.match(name)
-    return found is not None and time.time() - timegm(time.strptime(found[1], _TIME)) < TOGETHER_S
+    return None if found is None else timegm(time.strptime(found[1], _TIME))
 
 
 def _takes_part(folder: Path, rank: int) -> bool:

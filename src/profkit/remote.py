@@ -18,13 +18,15 @@ import msgspec
 
 from profkit import staging, urls
 from profkit.errors import MissingDependency, UnreadableTrace, UploadError
+from profkit.jobs import JOB_FILE, begun_together
 from profkit.recorder import say
-from profkit.runfolder import PROFKIT_FOLDER
+from profkit.runfolder import PROFKIT_FOLDER, RankFolder
 from profkit.staging import EVENT_FILE, Manifest, Sent
 from profkit.units import size
 
 TOGETHER = 32  # files on their way at the same time; what is there is written down after each lot
 SAY_EVERY_S = 5.0
+CLAIM_S = 2.0  # in which machines that begin to upload a job's run at the same moment see each other
 LOCAL = ("file", "local")
 VERSIONS = "versions.json"  # of the files in a local copy: name -> what the store said of it
 
@@ -77,6 +79,11 @@ def _send(folder: Path, known: Manifest) -> int:
     store, root = _store(known.url)
     there = _sizes(store, root)
     sent = {name: state for name, state in known.sent.items() if there.get(name) == state.size}
+    if not sent:
+        root = _shared(store, root, folder)
+        known = msgspec.structs.replace(
+            known, url=posixpath.join(posixpath.dirname(known.url), posixpath.basename(root))
+        )
     known = msgspec.structs.replace(known, sent=sent, failure="")
     staging.write(folder, known)
     pending = staging.unsent(folder)
@@ -87,6 +94,58 @@ def _send(folder: Path, known: Manifest) -> int:
         staging.write(folder, known)
         progress.add(sum(state.size for state in lot.values()))
     return len(pending)
+
+
+def _shared(store: Any, root: str, folder: Path) -> str:
+    """Where the run goes: `root`, or where another machine of the same job has begun to put it.
+
+    Object stores have no locks. A machine that finds nobody puts the job's key into a folder of its own, waits for
+    those that did so at the same moment, and all of them take the first of these folders.
+    """
+    job = folder / PROFKIT_FOLDER / JOB_FILE
+    ranks = staging.recorded(folder)
+    if not job.exists() or len(ranks) >= _world_size(ranks):
+        return root
+    key, claim = job.read_bytes(), posixpath.join(root, PROFKIT_FOLDER.as_posix(), JOB_FILE)
+    found = _of_job(store, root, key, ranks)
+    if not found:
+        store.pipe_file(claim, key)
+        time.sleep(CLAIM_S)
+        store.invalidate_cache()
+        found = _of_job(store, root, key, ranks)
+        if found[0] != root:
+            store.rm_file(claim)
+    return found[0]
+
+
+def _of_job(store: Any, root: str, key: bytes, ranks: Sequence[RankFolder]) -> list[str]:
+    """The job's runs beside `root`, itself included, that hold none of these ranks; in order."""
+    logdir, own = posixpath.split(root)
+    try:
+        names = [posixpath.basename(info["name"].rstrip("/")) for info in store.ls(logdir, detail=True)]
+    except FileNotFoundError:  # the first run there, or no such store: sending will tell
+        return []
+    near = [posixpath.join(logdir, name) for name in sorted(names) if begun_together(name, own)]
+    return [run for run in near if _is_of_job(store, posixpath.join(run, PROFKIT_FOLDER.as_posix()), key, ranks)]
+
+
+def _is_of_job(store: Any, place: str, key: bytes, ranks: Sequence[RankFolder]) -> bool:
+    try:
+        same = store.cat_file(posixpath.join(place, JOB_FILE)) == key
+    except FileNotFoundError:
+        return False
+    return same and not any(store.exists(posixpath.join(place, *own.info.parts[-2:])) for own in ranks)
+
+
+def _world_size(ranks: Sequence[RankFolder]) -> int:
+    infos = [own.info.read_bytes() for own in ranks if own.info.exists()]
+    return max((msgspec.json.decode(info, type=_Job).world_size for info in infos), default=1)
+
+
+class _Job(msgspec.Struct):
+    """Of what a run says about itself, how many ranks there are."""
+
+    world_size: int = 1
 
 
 def _lots(pending: Mapping[str, Sent]) -> Iterator[dict[str, Sent]]:

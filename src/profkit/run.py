@@ -58,6 +58,7 @@ class profile:
         place = os.fspath(logdir)
         self._target = urls.checked(place, sidecar=sidecar) if urls.is_url(place) else None
         self._logdir = Path(place).absolute() if self._target is None else staging.copies(self._target)
+        self._url: str | None = None
         self._keep_local = keep_local
         self._schedule = schedule
         self._asked_hooks = hooks
@@ -105,8 +106,8 @@ class profile:
 
     @property
     def url(self) -> str | None:
-        """Where the run is uploaded to when it has ended, where `logdir` is a URL."""
-        return None if self._target is None else f"{self._target}/{self._folder.name}"
+        """Where the run is uploaded to, where `logdir` is a URL. Ranks on other machines may say where when it ends."""
+        return self._url
 
     def step(self) -> None:
         """A step ends here. Inside a function marked with `profkit.step` the end of its call counts."""
@@ -145,7 +146,7 @@ class profile:
         undo.callback(start.discard, self._folder, place.rank)
         self._own = RankFolder(self._profkit_folder, place.rank)
         if self._target is not None:
-            staging.announce(self._own, self._target, self._keep_local)
+            self._url = staging.announce(self._own, self._target, self._keep_local)
             undo.callback(staging.withdraw, self._own)
         self._recorder = start.new_recorder(
             self._profkit_folder / "capture", place.rank, place.world_size, self._strict
@@ -283,6 +284,8 @@ class profile:
         """Say how the upload ended, and let the copy go where it succeeded."""
         if staging.is_unsent(self._own) or (not self._quiet and self._recorder.rank == 0):
             say(staging.told(self._own))
+        known = staging.manifest(self._folder)
+        self._url = known.url if known is not None else self._url
         staging.leave(self._own)
 
     def _forget(self) -> None:

@@ -51,14 +51,18 @@ def cache(purpose: str, url: str) -> Path:
     return Path(home, purpose, scheme, *parts).expanduser().absolute()
 
 
-def announce(own: RankFolder, url: str, keep: bool) -> None:
-    """The run of this rank is to be uploaded below `url`, and its copy is needed until `leave`. Raises OSError."""
+def announce(own: RankFolder, url: str, keep: bool) -> str:
+    """The run of this rank is to be uploaded below `url`, and its copy is needed until `leave`. Returns the run's URL.
+
+    Raises OSError.
+    """
     folder = own.run_folder
     (folder / FOLDER).mkdir(exist_ok=True)
     _user(own).touch()
     with locked(folder / FOLDER):
-        if manifest(folder) is None:
-            write(folder, Manifest(url=f"{url}/{folder.name}", keep=keep))
+        known = manifest(folder) or Manifest(url=f"{url}/{folder.name}", keep=keep)
+        write(folder, known)
+    return known.url
 
 
 def withdraw(own: RankFolder) -> None:
