@@ -44,10 +44,13 @@ function sourcesOf(rows: RankRow[]): [source: string, words: string, rows: RankR
 
 const FEW = 8;
 
+const namesOf = (rows: RankRow[]): string =>
+  `${rows.length > 1 ? "ranks" : "rank"} ${rangesOf(rows.map((row) => row.rank))}`;
+
 function factsOf(rows: RankRow[]): string {
   const offset = rows.reduce((most, row) => Math.max(most, Math.abs(row.clock_offset_ns)), 0);
   const known = rows.flatMap((row) => row.clock_uncertainty_ns ?? []);
-  const which = rows.length > FEW ? counted(rows.length, "rank") : `rank ${rangesOf(rows.map((row) => row.rank))}`;
+  const which = rows.length > FEW ? counted(rows.length, "rank") : namesOf(rows);
   const largest = Math.max(0, ...known);
   const uncertainty = largest ? `, uncertain by ± ${duration(largest)} at most` : "";
   return `${which}: ${offset ? `offset of ${duration(offset)} at most` : "no offset"}${uncertainty}${

@@ -25,7 +25,7 @@ export const bandwidthOf = ({ bytes, transfer_ns }: CollectiveRow): number =>
 
 const COLUMNS = [
   column("name", "Operation", (row: CollectiveRow) => clean(row.name)),
-  column("group", "Group", (row: CollectiveRow) => clean(row.group)),
+  column("group", "Group", (row: CollectiveRow) => (row.group ? clean(row.group) : "–")),
   column("dtype", "Type", (row: CollectiveRow) => (row.dtype === null ? "–" : clean(row.dtype))),
   column("ranks", "Ranks", (row: CollectiveRow) => row.ranks, count),
   column("calls", "Calls", (row: CollectiveRow) => row.calls, count),

@@ -1,5 +1,6 @@
 import type { Finding, RankRow, Ranks, Straggler } from "../data/types";
 import {
+  clean,
   column,
   count,
   duration,
@@ -49,15 +50,16 @@ const toneOf = (ranks: Ranks, findings: Finding[]): string =>
 const isJudged = ({ rows }: Ranks): boolean => rows.length > 1 && rows.some(({ collectives }) => collectives > 0);
 
 const CAUSES: Record<string, [name: string, words: string]> = {
-  input: ["input", "it waits longer for its data"],
-  compute: ["compute", "it computes longer"],
-  host: ["host", "its host takes longer"],
-  memory: ["memory", "it moves memory longer"],
-  unexplained: ["not explained", "nothing that was recorded of it says why"],
+  input: ["input", "as it waits longer for its data"],
+  compute: ["compute", "as it computes longer"],
+  host: ["host", "as its host takes longer"],
+  memory: ["memory", "as it copies and allocates longer"],
+  unexplained: ["not explained", "and nothing that was recorded of it says why"],
 };
 
-/** A cause in one or two words, and as a sentence. */
-export const causeOf = (cause: string): [name: string, words: string] => CAUSES[cause] ?? [cause, cause];
+/** A cause in one or two words, and as the end of a sentence. */
+export const causeOf = (cause: string): [name: string, words: string] =>
+  CAUSES[cause] ?? [clean(cause), `as of ${clean(cause)}`];
 
 function headlineOf(ranks: Ranks): string {
   const { rows, stragglers } = ranks;
@@ -65,7 +67,8 @@ function headlineOf(ranks: Ranks): string {
   const others = stragglers.length - 1;
   if (late) {
     const behind = others ? `, and ${others === 1 ? "another rank is" : `${count(others)} other ranks are`} late too` : "";
-    return `Rank ${late.rank} is late: the others wait ${duration(late.costs_ns)} of each step for it, as ${causeOf(late.cause)[1]}${behind}.`;
+    const cost = `the others wait ${duration(late.costs_ns)} of each step for it`;
+    return `Rank ${late.rank} is late: ${cost}, ${causeOf(late.cause)[1]}${behind}.`;
   }
   if (rows.length < 2) return "Only one rank was recorded, so there is nothing to compare it with.";
   if (!isJudged(ranks)) return "No collective was found on two ranks, so nobody can say which of them is late.";

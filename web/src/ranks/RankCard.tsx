@@ -24,7 +24,7 @@ export function RankCard({ ranks, rank, runs, isOnTimeline, toggle }: RankCardPr
     <Figure title={titleOf(row)} id="rank" width="wide">
       <p>
         {late
-          ? `Late: last at ${percent(late.last_share)} of the collectives, as ${causeOf(late.cause)[1]}.`
+          ? `Late: last at ${percent(late.last_share)} of the collectives, ${causeOf(late.cause)[1]}.`
           : `Last at ${percent(row.last_share)} of the collectives.`}{" "}
         Its step, the mean of {counted(row.steps, "recorded step")}: {duration(row.step_ns)}.
       </p>

@@ -100,7 +100,7 @@ export function trackHint(track: Track): string {
 
 const MANY = 8; // other threads
 
-/** Keys of the tracks that are closed at first: those of internals alone, and other threads where they are many. */
+/** Keys of the tracks closed at first: those of internals alone, other threads where they are many, and all of ranks. */
 export function closedAtFirst(t: Timeline): Set<string> {
   const closed = new Set<string>();
   const worked = new Set<number>();
@@ -112,7 +112,7 @@ export function closedAtFirst(t: Timeline): Set<string> {
   for (const { tracks } of sectionsOf(t)) {
     const others = tracks.filter((track) => sectionOf(t, track) === "other");
     for (const track of tracks) {
-      if (!worked.has(track) || (others.length > MANY && others.includes(track))) closed.add(trackKey(track));
+      if (t.groups || !worked.has(track) || (others.length > MANY && others.includes(track))) closed.add(trackKey(track));
     }
   }
   return closed;
