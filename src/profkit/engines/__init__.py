@@ -61,9 +61,9 @@ def rank_parts(
     MissingDependency, EngineUnavailable, UnreadableTrace.
     """
     from profkit.analysis.rankpart import RankPart
-    from profkit.trace.load import rank_openers
+    from profkit.trace.load import local, rank_openers
 
-    openers = rank_openers(Path(place).absolute())
+    openers = rank_openers(local(place).absolute())
     with closing(_outcomes({rank: openers[rank] for rank in ranks}, engine, scheduler)) as outcomes:
         for encoded in outcomes:
             outcome = msgspec.msgpack.decode(encoded, type=Outcome)
