@@ -15,6 +15,16 @@ type OfRanks = "order" | "among" | "rank" | "ranks" | "seen";
 /** Changes some of the place; undefined takes a key away. A new entry in the history where `push` is set. */
 export type Go = (changes: { [key in Key]?: string | undefined }, push?: boolean) => void;
 
+/** What belongs to one window, and not to another run's. */
+export const ELSEWHERE = {
+  start: undefined,
+  end: undefined,
+  span: undefined,
+  range: undefined,
+  step: undefined,
+  seen: undefined,
+};
+
 const TAB = "#profkit"; // how TensorBoard writes that our tab is shown,
 const PREFIX = "p.profkit."; // and what belongs to it
 

@@ -5,8 +5,9 @@ import { heightOf, wordsOf } from "../src/loading/Batches";
 import { bestOf, curveOf, pasted } from "../src/loading/curve";
 import { verdictOf } from "../src/loading/FetchCard";
 import { byKind, inOrder } from "../src/loading/kinds";
-import { lanesOf, median, stretchOf } from "../src/loading/lanes";
+import { lanesOf, stretchOf } from "../src/loading/lanes";
 import { partOf } from "../src/loading/parts";
+import { median } from "../src/parts/scale";
 
 const MS = 1e6;
 

@@ -6,6 +6,7 @@ import {
   counted,
   duration,
   Figure,
+  median,
   percent,
   Table,
   ticksOf,
@@ -14,7 +15,7 @@ import {
   useWidth,
 } from "../given";
 import { wordsOf } from "./Batches";
-import { lanesOf, median, stretchOf, type Bar, type Lane } from "./lanes";
+import { lanesOf, stretchOf, type Bar, type Lane } from "./lanes";
 
 const LEFT = 120; // CSS pixels, as all lengths here
 const RIGHT = 8;

@@ -32,10 +32,3 @@ export function stretchOf({ asked_ns, wait_ns }: BatchSeries, wanted: number): [
   const last = asked_ns.length - 1;
   return [asked_ns[first] ?? 0, (asked_ns[last] ?? 0) + (wait_ns[last] ?? 0)];
 }
-
-/** The middle of the durations; 0 where there is none. */
-export function median(values: number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : ((sorted[half - 1] ?? 0) + (sorted[half] ?? 0)) / 2;
-}

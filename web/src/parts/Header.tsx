@@ -1,7 +1,7 @@
 import { nameOf, namesOf, rankOf, ranksOf } from "../data/ranks";
 import type { Page, RunEntry, WindowEntry } from "../data/types";
 import { counted } from "../units";
-import type { Go } from "../url";
+import { ELSEWHERE, type Go } from "../url";
 import { clean, frameworksOf, stateOf } from "../words";
 import { Chooser } from "./Chooser";
 import { Tip } from "./Tip";
@@ -47,13 +47,10 @@ function wordsOf({ first_step, last_step, steps, source }: WindowEntry): string 
   return [which || counted(steps, "step"), source === "capture" ? "steps and waits only" : source].join(" · ");
 }
 
-/** What belongs to one window, and not to another run's. */
-const ELSEWHERE = { start: undefined, end: undefined, span: undefined, range: undefined, step: undefined };
-
 function RunChoosers({ runs, run, go }: Pick<HeaderProps, "runs" | "run" | "go">) {
   const names = namesOf(runs).map((name) => ({ value: name, text: clean(name) }));
   const ranks = ranksOf(runs, nameOf(run));
-  const choose = (run: string): void => go({ ...ELSEWHERE, run, window: undefined }, true);
+  const choose = (run: string): void => go({ ...ELSEWHERE, run, window: undefined, rank: undefined, ranks: undefined }, true);
   return (
     <>
       <Chooser label="Run" choices={names} value={nameOf(run)} choose={(name) => choose(ranksOf(runs, name)[0])} />

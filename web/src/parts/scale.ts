@@ -15,3 +15,10 @@ export function nearest(sorted: number[], value: number): number {
   const behind = Math.min(lowerBound(sorted, 0, sorted.length, value), sorted.length - 1);
   return behind > 0 && value - sorted[behind - 1] < sorted[behind] - value ? behind - 1 : behind;
 }
+
+/** The middle of the values; 0 where there is none. */
+export function median(values: number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[half] : ((sorted[half - 1] ?? 0) + (sorted[half] ?? 0)) / 2;
+}

@@ -1,5 +1,6 @@
 import type { CollectiveRow } from "../data/types";
 import { Absent, clean, column, count, duration, Figure, size, Table } from "../given";
+import { UNKNOWN, unlessUnknown } from "./unknown";
 
 const MEANING =
   "All calls of one operation within one process group. Waiting: from a rank's own arrival to the last one, the mean " +
@@ -17,11 +18,9 @@ export function Collectives({ rows }: { rows: CollectiveRow[] }) {
   );
 }
 
-const unknown = (show: (value: number) => string) => (value: number) => (value < 0 ? "–" : show(value));
-
-/** Bytes per second; less than nothing where bytes or transfer are unknown. */
-export const bandwidthOf = ({ bytes, transfer_ns }: CollectiveRow): number =>
-  bytes === null || transfer_ns <= 0 ? -1 : (bytes / transfer_ns) * 1e9;
+/** Bytes per second. */
+const bandwidthOf = ({ bytes, transfer_ns }: CollectiveRow): number =>
+  bytes === null || transfer_ns <= 0 ? UNKNOWN : (bytes / transfer_ns) * 1e9;
 
 const COLUMNS = [
   column("name", "Operation", (row: CollectiveRow) => clean(row.name)),
@@ -29,7 +28,7 @@ const COLUMNS = [
   column("dtype", "Type", (row: CollectiveRow) => (row.dtype === null ? "–" : clean(row.dtype))),
   column("ranks", "Ranks", (row: CollectiveRow) => row.ranks, count),
   column("calls", "Calls", (row: CollectiveRow) => row.calls, count),
-  column("bytes", "Bytes", (row: CollectiveRow) => row.bytes ?? -1, unknown(size)),
+  column("bytes", "Bytes", (row: CollectiveRow) => row.bytes ?? UNKNOWN, unlessUnknown(size)),
   column("waiting", "Waiting", (row: CollectiveRow) => row.waiting_ns, duration, { share: (row) => row.waiting_ns }),
   column("transfer", "Transfer", (row: CollectiveRow) => row.transfer_ns, duration, {
     share: (row) => row.transfer_ns,
@@ -37,5 +36,5 @@ const COLUMNS = [
   column("skew", "Skew", (row: CollectiveRow) => row.skew_ns, duration, {
     meaning: "From the first arrival to the last one, the mean over calls.",
   }),
-  column("bandwidth", "Bandwidth", bandwidthOf, unknown((value) => `${size(value)}/s`)),
+  column("bandwidth", "Bandwidth", bandwidthOf, unlessUnknown((value) => `${size(value)}/s`)),
 ];

@@ -9,6 +9,7 @@ import {
   Figure,
   percent,
   size,
+  surfaceOf,
   useLayoutEffect,
   useMemo,
   useRef,
@@ -17,8 +18,9 @@ import {
   useWidth,
 } from "../given";
 import { among, linesOf, ordered, orderOf, ORDERS, type Line } from "./order";
-import { titleOf } from "./runs";
 import { draw, drawingOf, HEAD, heightOf, lineAt, MOST_LINES, type Drawing } from "./panes";
+import { titleOf } from "./runs";
+import { UNKNOWN, unlessUnknown } from "./unknown";
 
 const MEANING =
   "Each line is a rank: its mean step, whose classes add up to it; communication while nothing is computed; the time " +
@@ -92,7 +94,7 @@ function Lines({ rows, late, choose }: LinesProps) {
   const lines = useMemo(() => linesOf(rows, MOST_LINES, marked), [rows, marked]);
   const drawing = useMemo(() => drawingOf(lines, width, marked), [lines, width, marked]);
   useLayoutEffect(() => {
-    if (width) draw(contextOf(canvas.current!, width, heightOf(drawing)), drawing, palette);
+    if (width) draw(surfaceOf(canvas.current!, width, heightOf(drawing)), drawing, palette);
   }, [drawing, palette]);
   const chosen = lines.findIndex(({ row }) => `${row.rank}` === place.rank);
   const line = at === null ? undefined : lines[at];
@@ -129,18 +131,6 @@ function Lines({ rows, late, choose }: LinesProps) {
       </div>
     </div>
   );
-}
-
-/** What draws on the canvas with a CSS pixel as its unit, sharp on any screen. */
-function contextOf(canvas: HTMLCanvasElement, width: number, height: number): CanvasRenderingContext2D {
-  const ratio = Math.min(Math.max(devicePixelRatio || 1, 1), 2);
-  canvas.width = Math.round(width * ratio);
-  canvas.height = Math.round(height * ratio);
-  canvas.style.width = `${width}px`;
-  canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d")!;
-  context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  return context;
 }
 
 /** What each pane shows, and how far its scale goes. */
@@ -193,8 +183,6 @@ function wordsOf({ row, count: shared }: Line): string {
   return `${titleOf(row)}${others}: ${facts.join(" · ")}`;
 }
 
-const unknown = (show: (value: number) => string) => (value: number) => (Number.isFinite(value) ? show(value) : "–");
-
 function columnsOf(choose: (rank: number) => void) {
   const time = (id: string, title: string, of: (row: RankRow) => number, meaning?: string) =>
     column(id, title, of, duration, { share: of, ...(meaning && { meaning }) });
@@ -216,10 +204,10 @@ function columnsOf(choose: (rank: number) => void) {
     time("wait", "Wait", (row) => row.wait_ns, "For data, exposed or not."),
     time("communication_all", "In collectives", (row) => row.communication_ns),
     time("exposed", "Exposed", (row) => row.exposed_communication_ns, "Communication while nothing is computed."),
-    column("overlap", "Overlap", (row: RankRow) => row.overlap ?? NaN, unknown(percent), {
+    column("overlap", "Overlap", (row: RankRow) => row.overlap ?? UNKNOWN, unlessUnknown(percent), {
       meaning: "Share of communication behind which something is computed.",
     }),
-    column("idle", "Idle", (row: RankRow) => row.idle_ns ?? NaN, unknown(duration)),
+    column("idle", "Idle", (row: RankRow) => row.idle_ns ?? UNKNOWN, unlessUnknown(duration)),
     time("transfer", "Transfer", (row) => row.transfer_ns, "In collectives, after the last rank had arrived."),
     time("waiting", "For others", (row) => row.waiting_ns, "In collectives, for the last rank to arrive."),
     time("late", "Late", (row) => row.late_ns, "Behind the rank that arrives first, as the mean over collectives."),
@@ -227,10 +215,10 @@ function columnsOf(choose: (rank: number) => void) {
       meaning: "Of the collectives, it was the last to arrive.",
     }),
     column("collectives", "Collectives", (row: RankRow) => row.collectives, count),
-    column("peak", "Peak", (row: RankRow) => row.peak_bytes ?? NaN, unknown(size)),
+    column("peak", "Peak", (row: RankRow) => row.peak_bytes ?? UNKNOWN, unlessUnknown(size)),
     column("offset", "Clock", (row: RankRow) => row.clock_offset_ns, duration, {
       meaning: "What is added to the rank's times.",
     }),
-    column("uncertainty", "± Clock", (row: RankRow) => row.clock_uncertainty_ns ?? NaN, unknown(duration)),
+    column("uncertainty", "± Clock", (row: RankRow) => row.clock_uncertainty_ns ?? UNKNOWN, unlessUnknown(duration)),
   ];
 }

@@ -1,7 +1,6 @@
 import type { RankRow, Ranks } from "../data/types";
-import { CLASSES, clean, column, counted, duration, Figure, percent, size, StackedBar, Table, useMemo } from "../given";
+import { CLASSES, clean, column, counted, duration, Figure, median, percent, size, StackedBar, Table, useMemo } from "../given";
 import { causeOf } from "./Late";
-import { median } from "./order";
 import { titleOf, type Runs } from "./runs";
 
 interface RankCardProps {

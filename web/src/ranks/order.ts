@@ -82,12 +82,5 @@ export function linesOf(rows: RankRow[], most: number, marked: ReadonlySet<numbe
   return lines;
 }
 
-/** The middle of the values; 0 where there is none. */
-export function median(values: number[]): number {
-  const sorted = Float64Array.from(values).sort();
-  const half = sorted.length >> 1;
-  return sorted.length % 2 ? sorted[half] : ((sorted[half - 1] ?? 0) + (sorted[half] ?? 0)) / 2;
-}
-
 export const mean = (values: number[]): number =>
   values.length ? values.reduce((total, value) => total + value, 0) / values.length : 0;

@@ -1,6 +1,7 @@
 import type { RankRow } from "../data/types";
 import { CLASSES } from "../given";
 import type { Palette, Tone } from "../palette";
+import type { Surface } from "../timeline/scene";
 import type { Line } from "./order";
 
 /** The lines of all ranks as one drawing: what a step consists of, who waits, who is late, every recorded step. */
@@ -101,8 +102,9 @@ export function lineAt({ tops }: Drawing, y: number): number | null {
 
 export const heightOf = ({ tops }: Drawing): number => tops.at(-1)!;
 
-/** Draw on a context whose unit is a CSS pixel. */
-export function draw(context: CanvasRenderingContext2D, drawing: Drawing, palette: Palette): void {
+export function draw({ context, width, height }: Surface, drawing: Drawing, palette: Palette): void {
+  context.fillStyle = palette.card;
+  context.fillRect(0, 0, width, height);
   PANES.forEach((pane, place) => drawBars(context, drawing, palette, pane, drawing.places[place]));
   drawSteps(context, drawing, palette);
   drawNumbers(context, drawing, palette);

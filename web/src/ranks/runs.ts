@@ -1,14 +1,11 @@
 import type { RankRow } from "../data/types";
-import { clean, nameOf, rankOf, useMemo, useShown } from "../given";
+import { clean, ELSEWHERE, nameOf, rankOf, useMemo, useShown } from "../given";
 
 /** The ranks that have a page of their own here, and the way to it. */
 export interface Runs {
   of(rank: number): string | undefined;
   open(rank: number, view: string): void;
 }
-
-/** What belongs to the rank that is shown, and to no other. */
-const ELSEWHERE = { start: undefined, end: undefined, span: undefined, range: undefined, step: undefined };
 
 export function useRuns(): Runs {
   const { runs, run, page, go } = useShown();
