@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from profkit.analysis.report import RankRow, Ranks
+from profkit.analysis.report import RankRow, Ranks, Report
 from profkit.analysis.summary import report
+from profkit.cli.report import judged
 from profkit.exporters.html import HtmlExporter
+from profkit.exporters.tensorboard import TensorBoardExporter
+from profkit.trace.load import load
 from profkit.units import duration, percent, size
 from tests import page_ranks, runs
 from tests.browser import Visit, chromium, drawn, inner, needs_browser, time_to, visiting
+from tests.corpus import CORPUS, needs_corpus
 from tests.live_tensorboard import Asked, tensorboard, until
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ pytestmark = needs_browser
 
 ROUTE = "data/plugin/profkit"
 AXE = Path(__file__).parents[1] / "web" / "node_modules" / "axe-core" / "axe.min.js"
+DLRM = "facebookresearch+param/dlrm_kineto_unpacked"
 RANKS = 1_024
 FIRST_PAINT_MS = 1_000
 CLASSES = ("data_wait", "compute", "communication", "copy", "runtime", "host", "unattributed")
@@ -43,6 +48,16 @@ class Served:
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report]:
+    """Eight recorded ranks in a log folder, and what is said of them."""
+    folder = tmp_path_factory.mktemp("recorded")
+    known, _ = judged(CORPUS / DLRM)
+    (folder / "dlrm").mkdir()
+    TensorBoardExporter().export(load(CORPUS / DLRM), known, folder / "dlrm")
+    return folder, known
 
 
 @pytest.fixture(scope="module")
@@ -377,6 +392,50 @@ def violations(visit: Visit) -> list[tuple[str, str, str]]:
     found = inner(visit).evaluate("axe.run(document, {resultTypes: ['violations']})")
     assert found["passes"]
     return [(one["id"], one["help"], one["nodes"][0]["html"][:200]) for one in found["violations"]]
+
+
+@needs_corpus
+def test_eight_recorded_ranks_are_compared_and_the_late_ones_lie_on_one_timeline(
+    visit: Visit, recorded: tuple[Path, Report]
+) -> None:
+    folder, known = recorded
+    assert known.ranks is not None
+    late = [one.rank for one in known.ranks.stragglers]
+    assert {2, 7} <= set(late), "as HTA finds"
+    with tensorboard(folder) as ask:
+        until(lambda: ask(f"{ROUTE}/runs"), lambda runs: len(runs) == 8)
+        tab = visit.tab(ask.base, run="dlrm", view="ranks")
+        drawn(tab, "ranks", "dlrm")
+        main = tab.locator("main")
+        main.get_by_role("heading", name=known.findings[0].message).wait_for()
+        main.get_by_role("button", name="Table of Ranks beside each other").click()
+        for row in known.ranks.rows:
+            shown = cells(main.locator("#ranks"), f"{row.rank}")
+            assert shown[3:11] == [duration(row.step_ns), *(duration(row.breakdown_ns[name]) for name in CLASSES)]
+            assert shown[17:19] == [duration(row.waiting_ns), duration(row.late_ns)]
+        visit.shoot("dlrm-ranks")
+        main.get_by_role("button", name="On one timeline", exact=True).click()
+        main.get_by_role("application").wait_for()
+        heads = [head for head in main.locator(".tl-head").all_inner_texts() if head.startswith("Rank ")]
+        assert [int(head.split()[1]) for head in heads] == [0, *late]
+        visit.shoot("dlrm-ranks-one")
+
+
+@needs_corpus
+def test_a_file_holds_the_timelines_of_the_late_ranks_too(
+    browser: Browser, recorded: tuple[Path, Report], tmp_path: Path
+) -> None:
+    _, known = recorded
+    assert known.ranks is not None
+    (path,) = HtmlExporter().export(load(CORPUS / DLRM), known, tmp_path)
+    assert Path(path).stat().st_size < 600_000
+    late = [one.rank for one in known.ranks.stragglers][:3]
+    with visiting(browser) as visit:
+        visit.page.goto(f"file://{path}#p.profkit.view=ranks&p.profkit.tab=one")
+        visit.page.get_by_role("application").wait_for()
+        heads = [head for head in visit.page.locator(".tl-head").all_inner_texts() if head.startswith("Rank ")]
+        assert [int(head.split()[1]) for head in heads] == [0, *late]
+        visit.page.get_by_text(f"{7 - len(late)} ranks without a timeline here").wait_for()
 
 
 def test_a_file_brings_the_ranks_along(browser: Browser, tmp_path: Path) -> None:
