@@ -409,11 +409,6 @@ def test_an_unwritable_log_folder_is_refused_with_a_remedy(tmp_path: Path) -> No
         pass
 
 
-def test_a_remote_log_folder_is_refused() -> None:
-    with pytest.raises(UsageError, match="only local"):
-        profkit.profile("s3://bucket/runs")
-
-
 def test_a_hook_that_fails_to_start_stops_those_that_had(new_run: NewRun, tmp_path: Path) -> None:
     sound = Witness()
     with pytest.raises(ValueError, match="planted in start"), new_run(sound, Witness(fails="start")):
