@@ -21,12 +21,15 @@ CURVE_POINTS = 500
 LARGEST_OWNERS = 20
 
 
-def memory(trace: Trace, columns: Columns | None = None) -> Memory:
-    """Peak and curve of each device that reported allocations; `peak_bytes` is None where none did."""
+def memory(trace: Trace, columns: Columns | None = None, modules: pl.Series | None = None) -> Memory:
+    """Peak and curve of each device that reported allocations; `peak_bytes` is None where none did.
+
+    `modules`: those of all spans, if known.
+    """
     if not trace.memory.height:
         return Memory()
     columns = columns or Columns(trace)
-    modules = module_of(trace, columns)
+    modules = module_of(trace, columns) if modules is None else modules
     devices = [
         _device_memory(trace, columns, modules, str(device), events)
         for (device,), events in trace.memory.group_by("device", maintain_order=True)

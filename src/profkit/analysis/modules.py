@@ -36,13 +36,11 @@ def module_of(trace: Trace, columns: Columns) -> pl.Series:
 
 
 def _own_modules(trace: Trace, columns: Columns) -> pl.Series:
-    written = pl.col("module").cast(pl.String)
-    ranged = pl.col("name").cast(pl.String).str.strip_prefix(TORCH_MODULE)
-    modules = pl.Series("is_module", columns.kind("module"))
-    if not modules.any():
-        return trace.spans["module"]
-    rows = trace.spans.select("name", "module", modules)
-    return rows.select(pl.when("is_module").then(ranged).otherwise(written).cast(WORD).alias("module"))["module"]
+    written, rows = trace.spans["module"], np.flatnonzero(columns.kind("module"))
+    if not len(rows):
+        return written
+    ranged = trace.spans["name"].gather(rows).cast(pl.String).str.strip_prefix(TORCH_MODULE).cast(WORD)
+    return written.clone().scatter(rows, ranged)
 
 
 def _inherit(source: Ints, parent: Ints, depth: npt.NDArray[np.uint16]) -> None:

@@ -27,11 +27,11 @@ class Operators:
     by_module: list[Operator]
 
 
-def operators(trace: Trace, columns: Columns | None = None) -> Operators:
+def operators(trace: Trace, columns: Columns | None = None, modules: pl.Series | None = None) -> Operators:
     """Operators and ranges of the host, the largest self time first.
 
     `total_ns` is the union of a name's spans on each track, so that recursion counts once; `self_ns` is duration
-    minus direct children; `device_ns` the device work launched from inside.
+    minus direct children; `device_ns` the device work launched from inside. `modules`: those of all spans, if known.
     """
     columns = columns or Columns(trace)
     rows = np.flatnonzero(columns.kind(*HOST_KINDS) & ~columns.internals & ~columns.on_device_track)
@@ -40,7 +40,7 @@ def operators(trace: Trace, columns: Columns | None = None) -> Operators:
         pl.Series("total_ns", columns.duration[rows]),
         pl.Series("device_ns", device_time(trace, columns)[rows]),
         pl.Series("outermost", _outermost_of_name(trace, columns, rows)),
-        module_of(trace, columns).gather(rows).alias("module"),
+        (module_of(trace, columns) if modules is None else modules).gather(rows).alias("module"),
     )
     by_module = _grouped(table, ["name", "module"]) if table["module"].null_count() < table.height else []
     return Operators(_grouped(table, ["name"]), _grouped(table, ["name", "shapes"]), by_module)

@@ -11,6 +11,7 @@ from profkit.analysis.breakdown import Breakdown, breakdown
 from profkit.analysis.columns import Columns
 from profkit.analysis.loaders import loaders_of
 from profkit.analysis.memory import memory, memory_of_all
+from profkit.analysis.modules import module_of
 from profkit.analysis.opclasses import operator_classes, with_shares
 from profkit.analysis.operators import Operators, kernels, operators
 from profkit.analysis.report import Memory, Operator, OperatorClass
@@ -67,11 +68,12 @@ def _window(trace: Trace, with_tables: bool) -> Window:
 
 
 def _tables(trace: Trace, columns: Columns) -> Tables:
+    modules = module_of(trace, columns)
     return Tables(
-        operators(trace, columns),
+        operators(trace, columns, modules),
         kernels(trace, columns),
         operator_classes(trace, columns),
-        memory(trace, columns),
+        memory(trace, columns, modules),
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import polars as pl
 
 from profkit.errors import UnreadableTrace
 from profkit.readers import jsonpieces
-from profkit.readers.kineto_columns import GROUP_OF, Group, integer, is_returned, no_columns, returned_columns
+from profkit.readers.kineto_columns import GROUPS, NO_SPANS, integer, is_returned, returned_columns
 from profkit.readers.kineto_events import (
     BROKEN,
     Event,
@@ -37,12 +37,15 @@ from profkit.readers.kineto_events import (
     salvage_events,
 )
 from profkit.readers.kineto_header import header_fields, header_of
+from profkit.trace.arrays import nullable
 from profkit.trace.batch import NATIVE_FLOWS, NATIVE_MEMORY, Batch, NativeTrack, ReadContext
 from profkit.trace.schema import WORD
+from profkit.trace.words import Words
 
 Ints = npt.NDArray[np.int64]
 
 KERNEL_CATEGORIES = frozenset(("kernel", "Kernel"))
+_NAMING = frozenset(("thread_name", "process_name"))
 BACKWARD_FLOWS = frozenset(("fwdbwd", "forward_backward"))
 
 # An XSpace may begin with a newline and a length of 91 or 123, but then a control character follows.
@@ -110,32 +113,29 @@ class _Reading:
     def batch(self, events: list[Event]) -> Batch:
         """Columns of some events."""
         self.seen += len(events)
-        by_phase: dict[str, list[Event]] = defaultdict(list)
-        for event in events:
-            by_phase[event.ph].append(event)
-        halves = [e for e in events if e.ph in ("B", "E")] if {"B", "E"} & by_phase.keys() else []
+        spans = [e for e in events if e.ph == "X"]
+        others: dict[str, list[Event]] = defaultdict(list)
+        if len(spans) < len(events):
+            for event in events:
+                if event.ph != "X":
+                    others[event.ph].append(event)
+        halves = [e for e in events if e.ph in ("B", "E")] if {"B", "E"} & others.keys() else []
         joined = _joined_halves(halves)
-        table, without_time = self._spans(by_phase["X"] + joined)
+        table, without_time, kernels = self._spans(spans + joined if joined else spans)
         dropped = {
             "spans without a usable time": without_time,
-            "counter events": len(by_phase["C"]),
+            "counter events": len(others["C"]),
             "begin or end events without a partner": len(halves) - 2 * len(joined),
         }
-        names = [e for e in by_phase["M"] if e.name in ("thread_name", "process_name")]
-        self._learn_names(list({(e.name, e.pid, e.tid): e for e in names}.values()))
-        memory = [e for e in by_phase["i"] if e.name == "[memory]" and _has_time(e)]
-        arrows = by_phase["s"] + by_phase["f"]
-        flows = [e for e in arrows if e.cat in BACKWARD_FLOWS and _has_time(e) and _is_id(e.id)]
-        counts = {
-            "events": len(events),
-            "kernels": sum(e.cat in KERNEL_CATEGORIES for e in by_phase["X"]),
-            "memory": len(memory),
-        }
+        self._learn_names(list({(e.name, e.pid, e.tid): e for e in others["M"] if e.name in _NAMING}.values()))
+        memory = [e for e in others["i"] if e.name == "[memory]" and _has_time(e)]
+        arrows = [e for e in others["s"] + others["f"] if e.cat in BACKWARD_FLOWS]
+        flows = [e for e in arrows if _has_time(e) and _is_id(e.id)]
         return Batch(
             table,
             self._memory(memory),
             self._flows(flows),
-            counts,
+            {"events": len(events), "kernels": kernels, "memory": len(memory)},
             {reason: count for reason, count in dropped.items() if count},
         )
 
@@ -206,40 +206,31 @@ class _Reading:
             for lane, (pid, tid, label) in enumerate(self.lanes.native)
         )
 
-    def _spans(self, events: list[Event]) -> tuple[pl.DataFrame, int]:
-        """Columns of the spans, and how many had no usable time and were left out."""
-        groups: dict[Group | None, list[Event]] = defaultdict(list)
-        places: dict[Group | None, list[int]] = defaultdict(list)  # spans alike in time nest in the order of the file
-        groups_of: Mapping[str | None, Group | None] = {} if is_returned(events) else GROUP_OF
-        otherwise = no_columns if groups_of else returned_columns
-        for place, event in enumerate(events):
-            group = groups_of.get(event.cat, otherwise)
-            groups[group].append(event)
-            places[group].append(place)
-        tables = [
-            self._group(part, columns, places[columns]) for columns, part in groups.items() if columns is not None
-        ]
-        if not tables:
-            return pl.DataFrame(), 0
-        table = pl.concat([table for table, _ in tables], how="diagonal", rechunk=False).sort("place").drop("place")
-        return table, sum(left_out for _, left_out in tables)
-
-    def _group(self, events: list[Event], own_columns: Group, places: list[int]) -> tuple[pl.DataFrame, int]:
-        """Columns of spans of one group of categories: those all spans have, and the group's own."""
+    def _spans(self, events: list[Event]) -> tuple[pl.DataFrame, int, int]:
+        """Columns of the spans in the order of the file, how many had no usable time, and how many are kernels."""
+        if not events:
+            return pl.DataFrame(), 0, 0
         lanes = self.lanes
-        start, duration = (np.array(times, np.float64) for times in ([e.ts for e in events], [e.dur for e in events]))
+        category = pl.Series([e.cat for e in events], dtype=WORD)
+        start = np.array([e.ts for e in events], np.float64)  # None becomes NaN
+        duration = np.array([e.dur for e in events], np.float64)
         usable = (duration >= 0) & (duration < FURTHEST_US) & (np.abs(start) < FURTHEST_US)
         columns: dict[str, Any] = {
             "start_ns": nanoseconds(np.where(usable, start, 0)),
             "duration_ns": nanoseconds(np.where(usable, duration, 0)),
             "name": pl.Series([e.name for e in events], dtype=WORD),
-            "category": pl.Series([e.cat for e in events], dtype=WORD),
+            "category": category,
             "track": np.array([lanes[e.pid, e.tid] for e in events], np.uint32),
-            "place": places,
-            **own_columns(events),
         }
-        table = pl.DataFrame(columns)
-        return (table, 0) if usable.all() else (table.filter(usable), int((~usable).sum()))
+        if is_returned(events):
+            return pl.DataFrame(columns | returned_columns(events)).filter(usable), int((~usable).sum()), 0
+        words = Words(category)
+        table = pl.DataFrame(columns).with_columns(_own_columns(events, words))
+        left_out = words.among(*NO_SPANS)
+        kernels = int(words.among(*KERNEL_CATEGORIES).sum())
+        keep = usable & ~left_out
+        unusable = int((~usable & ~left_out).sum())
+        return (table if keep.all() else table.filter(keep)), unusable, kernels
 
     def _memory(self, events: list[Event]) -> pl.DataFrame:
         args = arguments(events, MemoryArgs)
@@ -262,6 +253,22 @@ class _Reading:
             "time_ns": nanoseconds([e.ts for e in events]),
         }
         return pl.DataFrame(columns, schema=NATIVE_FLOWS)
+
+
+def _own_columns(events: list[Event], words: Words) -> list[pl.Series]:
+    """The columns that only some categories have, null for the others."""
+    rows = [np.flatnonzero(words.among(*categories)) for categories, _ in GROUPS]
+    tables = [
+        pl.DataFrame(columns([events[row] for row in found.tolist()]))
+        for found, (_, columns) in zip(rows, GROUPS, strict=True)
+        if len(found)
+    ]
+    if not tables:
+        return []
+    told = pl.concat(tables, how="diagonal")
+    place = np.full(len(events), -1, np.int64)
+    place[np.concatenate(rows)] = np.arange(told.height)
+    return told.select(pl.all().gather(nullable(place))).get_columns()
 
 
 class _Lanes(dict[tuple[Any, Any], int]):

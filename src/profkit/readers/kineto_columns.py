@@ -86,17 +86,13 @@ def returned_columns(events: list[Event]) -> dict[str, pl.Series]:
     }
 
 
-def no_columns(events: list[Event]) -> dict[str, pl.Series]:
-    """Of Python's frames and everything unknown nothing but name and time is kept."""
-    return {}
-
-
-GROUP_OF: dict[str | None, Group | None] = {
-    **dict.fromkeys(OPERATOR_CATEGORIES, _operator_columns),
-    **dict.fromkeys(RUNTIME_CATEGORIES, _launch_columns),
-    **dict.fromkeys(DEVICE_CATEGORIES, _device_columns),
-    "Trace": None,  # the recording itself, which is no span
-}
+# Categories whose arguments are looked at. Of Python's frames and everything unknown nothing but name and time is kept.
+GROUPS: tuple[tuple[frozenset[str], Group], ...] = (
+    (OPERATOR_CATEGORIES, _operator_columns),
+    (RUNTIME_CATEGORIES, _launch_columns),
+    (DEVICE_CATEGORIES, _device_columns),
+)
+NO_SPANS = ("Trace",)  # the recording itself
 
 
 def _integers(values: list[int | None]) -> pl.Series:

@@ -6,7 +6,7 @@ The order of the work is the order of this file: `assemble` reads as its table o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,7 +42,7 @@ def assemble(batches: Iterable[Batch], context: ReadContext, source: str, profki
     """Build the trace of one native file. Raises UnreadableTrace where the batches hold no event at all."""
     merged = _Merged(batches, source)
     spans = merged.spans
-    spans = spans.join(_kinds(spans), on=["name", "category"], how="left", nulls_equal=True, maintain_order="left")
+    spans = spans.with_columns(_kinds(spans))
     kinds = Words(spans["kind"])
     track, tracks, steps_home = _tracks_with_steps(spans, kinds, merged.tracks)
     start = spans["start_ns"].to_numpy() + merged.header.zero_ns
@@ -126,17 +126,21 @@ def _concat(frames: Sequence[pl.DataFrame], columns: dict[str, Any]) -> pl.DataF
     )
 
 
-def _kinds(spans: pl.DataFrame) -> pl.DataFrame:
-    """Kind and operator class of every distinct (name, category)."""
-    pairs = spans.select("name", "category").unique()
-    names, categories = pairs["name"].to_list(), pairs["category"].to_list()
-    kinds = [vocabulary.kind(category, name) for name, category in zip(names, categories, strict=True)]
-    classes = [vocabulary.class_of(*each) for each in zip(kinds, categories, names, strict=True)]
-    return pairs.with_columns(
-        pl.Series("kind", kinds, dtype=WORD),
-        pl.Series("op_class", spanclasses.numbers(classes), dtype=pl.Int64),
-        pl.Series("on_device", [vocabulary.is_device_work(c) for c in categories], dtype=pl.Boolean),
-    )
+def _kinds(spans: pl.DataFrame) -> list[pl.Series]:
+    """Kind and class of every span, and whether it is a device's work; each (name, category) is looked at once."""
+    name, category = (spans[word].to_physical().cast(pl.Int64).fill_null(-1).to_numpy() + 1 for word in _PAIR)
+    _, first, place = np.unique((name << 32) + category, return_index=True, return_inverse=True)
+    pairs = spans.select(_PAIR)[first].rows()
+    kinds = [vocabulary.kind(category, name) for name, category in pairs]
+    classes = [vocabulary.class_of(kind, category, name) for kind, (name, category) in zip(kinds, pairs, strict=True)]
+    return [
+        pl.Series("kind", kinds, dtype=WORD).gather(place),
+        pl.Series("op_class", np.array(spanclasses.numbers(classes), np.int64)[place]),
+        pl.Series("on_device", np.array([vocabulary.is_device_work(c) for _, c in pairs], np.bool_)[place]),
+    ]
+
+
+_PAIR = ["name", "category"]
 
 
 def _tracks_with_steps(
@@ -289,16 +293,13 @@ def _phases(rows: _Rows, backward: tuple[Ints, Ints], scopes: spanclasses.Scopes
     forward_row, backward_row = backward
     forward = np.zeros(len(rows.start), np.bool_)
     forward[forward_row] = True
-    names = rows.spans["name"]
-    by_name: Callable[[str], Bools] = lambda prefix: (  # noqa: E731 - one use each, below
-        names.cast(pl.String).str.starts_with(prefix).to_numpy() & rows.kinds("op", "annotation")
-    )
-    in_backward = by_name("autograd::engine::evaluate_function: ")
+    names, named = Words(rows.spans["name"]), rows.kinds("op", "annotation")
+    in_backward = names.beginning("autograd::engine::evaluate_function: ") & named
     in_backward[backward_row] = True
     return [
         ("forward", rows.inside(forward)),
         ("backward", rows.inside(in_backward) | scopes.backward),
-        ("optimizer", rows.inside(by_name("Optimizer.")) | scopes.optimizer),
+        ("optimizer", rows.inside(names.beginning("Optimizer.") & named) | scopes.optimizer),
         ("data", rows.inside(rows.is_wait)),
     ]
 

@@ -74,8 +74,7 @@ def with_messages(
 
     `bytes` is the larger of what one rank gives and what it gets, as in torch.distributed's own accounts.
     """
-    names = spans["name"].unique().drop_nulls().to_list()
-    calls = Words(spans["name"]).among(*(n for n in names if _BACKEND_RANGE.match(n) or _ISSUING_CALL.match(n)))
+    calls = Words(spans["name"]).matching(_BACKEND_RANGE, _ISSUING_CALL)
     rows = np.flatnonzero(calls | collective)
     if not len(rows):
         return spans

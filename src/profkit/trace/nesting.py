@@ -105,7 +105,8 @@ def depth_and_parent(track: Ints, start: Ints, end: Ints) -> tuple[Ints, Ints]:
     begun: Ints = np.cumsum(encloses) - encloses
     ended = np.searchsorted(np.sort(ends[encloses]), begins, side="right")
     depth = begun - ended
-    by_depth = np.argsort(depth.astype(np.int32), kind="stable")
+    narrow = np.int16 if int(depth.max()) < 2**15 else np.int32  # numpy sorts 16 bits by radix
+    by_depth = np.argsort(depth.astype(narrow), kind="stable")
     key = depth[by_depth] * np.int64(count) + rows[by_depth]
     candidates = by_depth[encloses[by_depth]]
     candidate_key = key[encloses[by_depth]]
