@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import importing, loading, page, ranks, reading, recording, watching, whatif, xplane
+from benchmarks import importing, large, loading, page, ranks, reading, recording, watching, whatif, xplane
 from benchmarks.outcome import Outcome, outcome_text
 
 BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, Callable[[bool], Outcome]] = {
     "recording": recording.run,
     "loading": loading.run,
     "reading": reading.run,
+    "large": large.run,
     "xplane": xplane.run,
     "page": page.run,
     "watching": watching.run,
@@ -45,6 +46,10 @@ def main() -> None:
     arguments = _arguments()
     machine = _machine()
     print(" · ".join(f"{name} {value}" for name, value in machine.items()), "\n")
+    if arguments.check:
+        found = reading.checked()
+        print(outcome_text(found))
+        raise SystemExit(any(target.met is False for target in found.targets))
     outcomes = []
     for name in arguments.names or BENCHMARKS:
         outcomes.append(BENCHMARKS[name](arguments.quick))
@@ -57,6 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="few rounds and small files: under a minute")
+    parser.add_argument("--check", action="store_true", help="only whether ratios of reading fell; ends with 1 if so")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every figure")
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHMARKS):

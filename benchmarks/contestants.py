@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.measuring import Figures, Work, cpu_s, measured
+from benchmarks.measuring import Figures, Work, cpu_s, measured, peak_bytes
 
 
 def profkit(path: Path, folder: Path) -> Work:
@@ -38,6 +38,34 @@ def profkit(path: Path, folder: Path) -> Work:
             "parquet_cpu_s": cpu_s() - analysed,
             "events": run.traces[0].info.counts["events"],
             "disk_bytes": sum(file.stat().st_size for file in (folder / "trace").iterdir()),
+        }
+
+    return work
+
+
+def profkit_sections(path: Path, folder: Path) -> Work:
+    """The same of a file that may be too large for memory: load, report, Parquet section by section."""
+    from profkit import plugins
+    from profkit.analysis.summary import report
+    from profkit.trace.load import load
+    from profkit.trace.store import write_trace
+
+    plugins.load_all(plugins.READERS)
+
+    def work() -> Figures:
+        run = load(path)
+        loaded = peak_bytes()
+        found = report(run)
+        analysed = peak_bytes()
+        for number, trace in enumerate(run.each_trace()):
+            write_trace(trace, folder / f"window={number}")
+        return {
+            "load_peak_bytes": loaded,
+            "report_peak_bytes": analysed,
+            "sections": len(run.open_traces),
+            "events": found.counts["events"],
+            "spans": found.counts["spans"],
+            "disk_bytes": sum(file.stat().st_size for file in folder.rglob("*.parquet")),
         }
 
     return work
@@ -95,6 +123,7 @@ def gunzip_simdjson(path: Path, folder: Path) -> Work:
 
 CONTESTANTS: dict[str, Callable[[Path, Path], Work]] = {
     "profkit": profkit,
+    "profkit_sections": profkit_sections,
     "hta": hta,
     "torch_tb": torch_tb,
     "simdjson": simdjson,

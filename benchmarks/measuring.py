@@ -31,7 +31,9 @@ class Failed(Exception):
     """The measured program ended with an error; the message is its last line."""
 
 
-def in_fresh_process(module: str, *arguments: str, one_thread: bool = True) -> dict[str, Any]:
+def in_fresh_process(
+    module: str, *arguments: str, one_thread: bool = True, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
     """The figures `python -m benchmarks.<module>` prints as its last line. Raises Failed."""
     kept = {name: value for name, value in os.environ.items() if name not in ONE_THREAD}
     done = subprocess.run(
@@ -41,7 +43,7 @@ def in_fresh_process(module: str, *arguments: str, one_thread: bool = True) -> d
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_S,
+        timeout=timeout_s,
     )
     if done.returncode:
         raise Failed((done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1])
