@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from profkit import plugins  # noqa: E402
-from profkit.analysis.summary import report  # noqa: E402
+from profkit.cli.report import judged  # noqa: E402
 from profkit.trace.load import load  # noqa: E402
 from tests.browser import LOCAL, chromium  # noqa: E402
 from tests.corpus import CORPUS, OWLV2, RESNET_0, RESNET_4, SLOW  # noqa: E402
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PICTURES = ROOT / "docs" / "pictures"
 TF_STALL = "../tensorflow/generated_here_tf221/stall_exact_D20/vm.xplane.pb"
 OVERVIEWS = {"owlv2": OWLV2, "resnet50_nw0": RESNET_0, "resnet50_nw4": RESNET_4, "slow_nw0": SLOW, "tf_stall": TF_STALL}
+DLRM, DLRM_RANKS = "facebookresearch+param/dlrm_kineto_unpacked", 8
 # The tab of each profiler on the same recorded training, and how long it may take to draw anything.
 PEERS = {
     "torch-tb-profiler 0.4.3": "#pytorch_profiler",
@@ -39,6 +40,7 @@ PEERS = {
 }
 PATIENCE_MS = 20_000
 SIZE = {"width": 1280, "height": 800}
+TALL = 1_150  # down to the ranks beside each other
 COLOURS = 96  # of a picture: a third of the bytes, and nobody sees it
 
 
@@ -50,28 +52,32 @@ def main() -> None:
         for name, path in OVERVIEWS.items():
             exported(path, logdir / name, "tensorboard")
         exported(RESNET_0, logdir / "resnet50_nw0", "torch_tb", "xprof")
+        exported(DLRM, logdir / "ranks", "tensorboard")
         with tensorboard(logdir) as ask, chromium() as browser:
-            until(lambda: ask("data/plugin/profkit/runs"), lambda runs: len(runs) == len(OVERVIEWS))
+            until(lambda: ask("data/plugin/profkit/runs"), lambda runs: len(runs) == len(OVERVIEWS) + DLRM_RANKS)
             for name in OVERVIEWS:
-                overview(browser, ask, name)
+                screen(browser, ask, name, "overview")
+            screen(browser, ask, "ranks", "ranks", TALL)
             offline_sheet(browser, ask)
 
 
 def exported(trace: str, place: Path, *formats: str) -> None:
-    """Write one recorded trace as these viewers want it."""
+    """Write one recorded trace, or a folder of one for each rank, as these viewers want it."""
     run = load(CORPUS / trace)
+    known, _ = judged(CORPUS / trace)
     place.mkdir(parents=True, exist_ok=True)
     for name in formats:
-        plugins.load(plugins.EXPORTERS, name).export(run, report(run), place)
+        plugins.load(plugins.EXPORTERS, name).export(run, known, place)
 
 
-def overview(browser: Browser, ask: Asked, run: str) -> None:
+def screen(browser: Browser, ask: Asked, run: str, view: str, height: int = SIZE["height"]) -> None:
     """The first screen of a run, without TensorBoard's bar."""
     with alone(browser) as page:
-        page.goto(f"{ask.base}#profkit&p.profkit.run={run}&p.profkit.view=overview")
+        page.set_viewport_size({"width": SIZE["width"], "height": height})
+        page.goto(f"{ask.base}#profkit&p.profkit.run={run}&p.profkit.view={view}")
         page.frame_locator("iframe").get_by_role("heading", level=1).first.wait_for()
         page.wait_for_timeout(1_000)
-        kept(Image.open(BytesIO(page.screenshot())).crop((0, 64, SIZE["width"], SIZE["height"])), run)
+        kept(Image.open(BytesIO(page.screenshot())).crop((0, 64, SIZE["width"], height)), run)
 
 
 def offline_sheet(browser: Browser, ask: Asked) -> None:
