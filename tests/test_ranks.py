@@ -57,7 +57,8 @@ def test_waiting_is_for_the_last_to_arrive_and_the_rest_is_transfer() -> None:
     assert [row.last_share for row in found.rows] == [0, 0, 1]
     (row,) = found.collectives
     assert (row.name, row.calls, row.ranks, row.bytes) == ("all_reduce", 1, 3, 4096)
-    assert (row.waiting_ns, row.transfer_ns, row.skew_ns) == (pytest.approx(50 * MS / 3), 10 * MS, 30 * MS)
+    assert (row.transfer_ns, row.skew_ns) == (10 * MS, 30 * MS)
+    assert row.waiting_ns == pytest.approx(50 * MS / 3)
 
 
 def test_whoever_has_not_arrived_bears_an_equal_part_of_what_the_others_wait() -> None:
