@@ -32,7 +32,7 @@ from tests.synthetic_ranks import straggler_of, write_run
 from tests.traces import op, step, written
 
 RANKS, SPANS = 48, 5_000
-FEW, DAMAGED = 8, 5  # ranks of the runs that faults are planted in, and the one it is planted in
+FEW, DAMAGED = 10, 5  # ranks of the runs that faults are planted in, and the one it is planted in
 
 # What a program can be made to do for one rank, by a module that Python imports when it starts.
 AT_RANK = """

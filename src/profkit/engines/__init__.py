@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from profkit.trace.model import Run
 
 ENGINES = ("auto", "serial", "processes", "dask")
-FEW = 6  # ranks, up to which starting processes takes longer than it saves: docs/clusters.md
+FEW = 8  # ranks, up to which starting processes takes longer than it saves: docs/clusters.md
 
 
 def ranks_of(place: str | Path, run: Run, engine: str = "auto", scheduler: str | None = None) -> Ranks | None:
