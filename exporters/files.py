@@ -42,8 +42,8 @@ def every_rank(run: Run) -> Iterator[Run]:
     return (run.of_rank(rank) for rank in run.ranks)
 
 
-def traces_of(run: Run) -> tuple[Trace, ...]:
-    """The recorded windows of `run`. Raises ExportError where there is none."""
-    if not run.traces:
+def traces_of(run: Run) -> Iterator[Trace]:
+    """The recorded windows of `run`, of several one in memory at a time. Raises ExportError where there is none."""
+    if not run.open_traces:
         raise ExportError(f"{run.name} has no trace to export: none of its steps was recorded in a window")
-    return run.traces
+    return run.each_trace()
