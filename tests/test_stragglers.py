@@ -7,7 +7,7 @@ import pytest
 
 from profkit.analysis.rankpart import rank_part
 from profkit.analysis.ranks import compare
-from profkit.analysis.report import Finding
+from profkit.analysis.report import Finding, Ranks
 from profkit.analysis.stragglers import SlowInput, findings_of_ranks
 from profkit.analysis.summary import report
 from profkit.trace.load import load
@@ -71,18 +71,26 @@ def test_a_lateness_within_the_clocks_error_is_none() -> None:
     assert not compare(unsure).stragglers
 
 
-def test_a_rank_that_came_late_into_the_only_step_is_said_to() -> None:
+def came_late(steps: int) -> Ranks:
+    """The last of three ranks begins its only judged step 20 ms behind the others, and does what they do."""
     calls = [calls_table([("all_reduce", 0, -1, arrived, 42.0)]) for arrived in (20.0, 20.0, 40.0)]
     own = {"compute": 10.0, "host": 10.0, "communication": 22.0}
-    ranks = compare(
-        part(rank, table, 3, 1, times_ms=own, began_ms=20 if rank == 2 else 0) for rank, table in enumerate(calls)
-    )
+    parts = [
+        part(rank, table, 3, steps, times_ms=own, began_ms=20 if rank == 2 else 0) for rank, table in enumerate(calls)
+    ]
+    return compare(msgspec.structs.replace(one, judged_steps=1) for one in parts)
+
+
+def test_a_rank_that_came_late_into_the_only_step_is_said_to() -> None:
+    ranks = came_late(steps=1)
     (found,) = ranks.stragglers
     assert (found.rank, found.cause) == (2, "unexplained")
     assert found.excess_ns["before"] == pytest.approx(20 * MS)
     ((_, finding),) = findings_of_ranks(ranks, None)
     assert "It came 20 ms late into the only recorded step" in finding.message
     assert finding.confidence == "low"
+    ((_, of_two),) = findings_of_ranks(came_late(steps=2), None)
+    assert "Nothing that was recorded explains it" in of_two.message
 
 
 @pytest.mark.parametrize("takes", ["data_wait", "compute", "host", "copy", "nothing"])

@@ -123,7 +123,7 @@ def _own_times(parts: Sequence[RankPart], known: Sequence[Clock]) -> dict[str, F
         own = (times["data_wait"], times["compute"], host, times["copy"] + part.allocator_ns)
         rows.append([time / max(part.steps, 1) for time in own])
     own_times = dict(zip(("input", "compute", "host", "memory"), np.array(rows, np.float64).T, strict=True))
-    if all(part.judged_steps == 1 for part in parts):
+    if all(part.steps == 1 for part in parts):
         begun = [(part.first_judged_ns or 0) + round(clock.offset_ns) for part, clock in zip(parts, known, strict=True)]
         own_times["before"] = np.array([each - min(begun) for each in begun], np.float64)
     return own_times
@@ -189,6 +189,7 @@ def _late(
         f"{'them' if many else 'it'}. {reason}",
         remedy=remedy,
         evidence={
+            **(finding.evidence if finding is not None else {}),
             "rank": worst.rank,
             "late_ranks": names,
             "costs_ns_per_step": round(cost_ns),
@@ -196,7 +197,6 @@ def _late(
             "last_share": round(worst.last_share, 4),
             **{f"excess_{name}_ns": round(time) for name, time in worst.excess_ns.items()},
             **({"loader": own.loader} if own is not None else {}),
-            **(finding.evidence if finding is not None else {}),
         },
         predicted_speedup=round(step_ns / max(step_ns - cost_ns, 1.0), 2),
         confidence="low" if steps < 3 else "medium" if cause == "unexplained" or steps < 5 else "high",
@@ -235,7 +235,7 @@ def _most(worst: Straggler) -> str:
     return f"at most {duration(max(within[name], 0.0))} longer than it takes the others ({name})"
 
 
-_RECORD_STACKS = "profkit.profile(hooks=[PyTorchHook(with_stack=True)]): the Python frames of that rank say what it does."
+_RECORD_STACKS = "profkit.profile(hooks=[PyTorchHook(with_stack=True)]): that rank's Python frames say what it does."
 _REASONS = {
     "compute": (
         "computes",
