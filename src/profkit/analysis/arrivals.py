@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 KEY = ("label", "within", "number")  # of one call on all ranks: operation and group, step, number within it
-CLOCKS_ERR_NS = 100_000  # two ranks' spans of one call may miss each other by so much, besides their clocks' error
+SLACK_NS = 100_000  # two ranks' spans of one call may miss each other by so much, besides their clocks' error
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _on_one_clock(calls: pl.DataFrame, known: Sequence[Clock]) -> pl.DataFrame:
 
 def _met(calls: pl.DataFrame, symmetric: list[int], error_ns: float) -> pl.DataFrame:
     """Calls in which the ranks were together: in a symmetric one nobody ends before the last one has begun."""
-    apart = pl.max("start_ns").over("call") - pl.min("end_ns").over("call") > CLOCKS_ERR_NS + error_ns
+    apart = pl.max("start_ns").over("call") - pl.min("end_ns").over("call") > SLACK_NS + error_ns
     met = calls.filter(~(apart & pl.col("label").is_in(symmetric)))
     return met.filter(pl.len().over("call") > 1).sort("call", "start_ns", "rank")
 
