@@ -22,8 +22,8 @@ import msgspec
 
 from profkit import plugins, staging
 from profkit.errors import UploadError
-from profkit.records import RUNNING, Start, Window
-from profkit.runfolder import RankFolder, recorded_ranks
+from profkit.records import RUNNING, SUFFIX, Start, Window
+from profkit.runfolder import RankFolder, rank_of_capture, recorded_ranks
 
 if TYPE_CHECKING:
     from profkit.analysis.report import Report
@@ -92,7 +92,11 @@ def finalise_ranks(profkit_folder: Path) -> tuple[int, ...]:
     ranks = recorded_ranks(profkit_folder)
     if not (profkit_folder / "capture").is_dir():
         return ranks
-    infos = [finalise(profkit_folder, rank) for rank in ranks]
+    captured = _captured_bytes(profkit_folder)
+    infos = [
+        _read_info(own) if _is_done(own, captured.get(own.rank, {})) else finalise(profkit_folder, own.rank)
+        for own in (RankFolder(profkit_folder, rank) for rank in ranks)
+    ]
     if len(ranks) > 1 and all(info.ended != RUNNING for info in infos):
         compare_ranks(profkit_folder, len(ranks))
     return ranks
@@ -361,10 +365,19 @@ def _finalised_ranks(profkit_folder: Path) -> tuple[int, ...]:
     return tuple(rank for rank in recorded_ranks(profkit_folder) if RankFolder(profkit_folder, rank).state.exists())
 
 
-def _is_done(own: RankFolder) -> bool:
-    """Whether everything was written, and nothing was captured since."""
+def _is_done(own: RankFolder, captured: dict[str, int] | None = None) -> bool:
+    """Whether everything was written, and nothing was captured since. `captured`: its files' sizes, where known."""
     state = _read(own.state, State)
-    return state.exported and state.capture_bytes == _capture_bytes(own) and own.info.exists()
+    sizes = _capture_bytes(own) if captured is None else captured
+    return state.exported and state.capture_bytes == sizes and own.info.exists()
+
+
+def _captured_bytes(profkit_folder: Path) -> dict[int, dict[str, int]]:
+    """The sizes of all ranks' capture files: looking through the folder once for each would take the square."""
+    sizes: dict[int, dict[str, int]] = {}
+    for path in (profkit_folder / "capture").glob(f"*{SUFFIX}"):
+        sizes.setdefault(rank_of_capture(path.name), {})[path.name] = path.stat().st_size
+    return sizes
 
 
 def _capture_bytes(own: RankFolder) -> dict[str, int]:
