@@ -66,4 +66,8 @@ def write(run: str, ranks: str, spans: str, place: str, of: str) -> None:
 
 
 if __name__ == "__main__":
-    print(json.dumps(write(*sys.argv[2:]) if sys.argv[1] == "write" else report(*sys.argv[1:])))
+    if sys.argv[1] == "write":
+        write(*sys.argv[2:])
+        print("{}")
+    else:
+        print(json.dumps(report(*sys.argv[1:])))

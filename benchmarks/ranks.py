@@ -38,7 +38,8 @@ class Measured:
     @property
     def peak_bytes(self) -> int:
         """The most of all rounds."""
-        return max(report["peak_bytes"] for report in self.reports)
+        peaks: list[int] = [report["peak_bytes"] for report in self.reports]
+        return max(peaks)
 
     @property
     def finds_the_straggler(self) -> bool:
