@@ -26,6 +26,7 @@ NEEDS = {
     "test_planted_stalls.py": FRAMEWORKS,
     "test_page_in_browser.py": ("torch", "tensorflow", "keras", "sklearn", "PIL"),  # the samples' runs
     "test_pytorch_hook.py": ("torch",),
+    "test_ranks_in_browser.py": ("playwright",),
     "test_samples.py": ("torch", "tensorflow", "keras", "sklearn", "PIL"),
     "test_tensorflow_hooks.py": ("tensorflow", "keras", "xprof"),
     "test_tf_data_causes.py": ("tensorflow", "keras"),
