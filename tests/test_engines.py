@@ -273,6 +273,12 @@ def test_a_trace_of_one_process_starts_no_engine(tmp_path: Path, capsys: pytest.
     assert json.loads(capsys.readouterr().out)["ranks"] is None
 
 
+def test_exports_carry_the_ranks(few: Path, tmp_path: Path) -> None:
+    assert main(["export", str(few), "--to", "json", "--output", str(tmp_path)]) == 0
+    [exported] = [json.loads(path.read_text()) for path in tmp_path.rglob("*report*.json")]
+    assert len(exported["ranks"]["rows"]) == FEW
+
+
 @pytest.mark.parametrize(("ranks", "starts"), [(engines.FEW, False), (engines.FEW + 1, True)])
 def test_a_few_ranks_are_not_worth_starting_processes(
     few: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, starts: bool

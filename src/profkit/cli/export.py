@@ -53,10 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _exported(path: str | Path, exporters: dict[str, Exporter], output: Path | None) -> dict[str, list[Path]]:
     """Files written, by exporter."""
     from profkit.analysis.summary import report
-    from profkit.trace.load import load
+    from profkit.engines import ranks_of
+    from profkit.trace.load import load, local
 
-    loaded = load(path)
-    result = report(loaded)
+    place = local(path)
+    loaded = load(place)
+    result = report(loaded, ranks_of(place, loaded))
     folder = _prepared(output, loaded.folder if isinstance(path, Path) else None)
     return {name: list(exporter.export(loaded, result, folder)) for name, exporter in exporters.items()}
 
