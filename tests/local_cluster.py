@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from profkit.companion import ONE_THREAD
+
 ROOT = Path(__file__).parents[1]
 LIMIT_S = 60.0
 
@@ -23,7 +25,7 @@ def local_cluster(workers: int, folder: Path, *python_path: Path) -> Iterator[st
     with (folder / "cluster.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.local_cluster", str(workers), str(folder)],
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
