@@ -11,7 +11,8 @@ SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproj
 FRAMES  := tests/test_page_in_browser.py::test_a_million_spans_are_there_soon_and_move_smoothly
 TIMED   := $(FRAMES) $(addprefix tests/,test_import.py test_one_clock.py test_planted_stalls.py \
                test_loader_truth.py test_loader_causes.py test_tf_data_causes.py test_tune_live.py)
-LIVE    := $(addprefix tests/,test_distributed.py test_dataloader_hook.py test_loader_shapes.py test_loader_faults.py test_samples.py)
+LIVE    := $(addprefix tests/,test_distributed.py test_dataloader_hook.py test_loader_shapes.py test_loader_faults.py \
+               test_samples.py)
 BESIDE  := $(addprefix tests/,test_tf_data_flaws.py test_page_in_browser.py test_ranks_in_browser.py)
 NEEDY   := $(addprefix tests/,$(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py))
 WITH    := $(filter-out $(TIMED) $(LIVE) $(BESIDE),$(NEEDY))
