@@ -215,8 +215,8 @@ def busy_s() -> float:
 
 
 def main(name: str, rounds: int, folder: Path) -> dict[str, object]:
-    """The workload with every number of workers, round after round; of each the round counts in which the machine was
-    most as usual."""
+    """The workload with every number of workers, round after round: of each figure the median over the rounds, so that
+    a moment in which the machine was slower decides neither a run nor a profile."""
     torch.set_num_threads(1)
     clocked, workload, taken = Clocked(), WORKLOADS[name](folder), defaultdict(list)
     for _ in range(rounds):
@@ -225,11 +225,23 @@ def main(name: str, rounds: int, folder: Path) -> dict[str, object]:
             if workers in PROFILED_WORKERS:
                 taken["predicted", workers].append(clocked(partial(predicted, workload, workers, folder)))
     usual = float(np.median([run.speed for runs in taken.values() for run in runs]))
-    chosen = {key: min(runs, key=lambda run: run.oddness(usual)) for key, runs in taken.items()}
     return {
-        "measured_s": {workers: chosen["measured", workers].given for workers in WORKERS},
-        "predicted": {workers: chosen["predicted", workers].given for workers in PROFILED_WORKERS},
-        "oddness": {f"{kind} {workers}": run.oddness(usual) for (kind, workers), run in chosen.items()},
+        "measured_s": {n: float(np.median([run.given for run in taken["measured", n]])) for n in WORKERS},
+        "predicted": {n: medians([run.given for run in taken["predicted", n]]) for n in PROFILED_WORKERS},
+        "oddness": {
+            f"{kind} {workers}": float(np.median([run.oddness(usual) for run in runs]))
+            for (kind, workers), runs in taken.items()
+        },
+    }
+
+
+def medians(dictionaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of dictionaries with the same keys: under each the median of what they have there, within it again."""
+    return {
+        key: medians([each[key] for each in dictionaries])
+        if isinstance(value, dict)
+        else float(np.median([each[key] for each in dictionaries]))
+        for key, value in dictionaries[0].items()
     }
 
 

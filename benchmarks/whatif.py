@@ -20,7 +20,7 @@ WORKLOADS = (
     *("decode", "decode, heavy step", "read and decode"),
     *("decode, jittered", "cheap samples, large batches", "heavy collate"),
 )
-ROUNDS, QUICK_ROUNDS, QUICK_WORKLOADS = 2, 1, 2
+ROUNDS, QUICK_ROUNDS, QUICK_WORKLOADS = 5, 1, 2
 MEDIAN_LIMIT, TAIL_LIMIT = 0.05, 0.20
 PREDICTORS = ("profkit", "no change", "max(compute, load / workers)")
 CONFIGURATIONS, BATCHES, SPEED_LIMIT_S = 20, 200, 1.0
@@ -85,7 +85,7 @@ def _table(points: Sequence[Point], oddness: float) -> Table:
         for point in points
     ]
     note = (
-        f"of several rounds the one in which the machine was most as usual; it was off by {100 * oddness:.0f} % then "
+        f"medians of several rounds; the machine was off its usual state by {100 * oddness:.0f} % "
         "(median of speed and of others' load together)"
     )
     return Table(f"what-if: {len(points)} runs predicted from profiles with other settings, step", rows, [note])

@@ -11,7 +11,7 @@ import sys
 import msgspec
 
 from profkit.analysis.ranks import compare
-from profkit.engines import rank_parts
+from profkit.engines.fanout import rank_parts
 
 
 def main(place: str, ranks: str, engine: str, scheduler: str | None = None) -> None:

@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_sentence(
 
 
 def test_an_interrupted_command_exits_with_130(slow_input: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(path: Path) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(report_command, "judged", interrupted)

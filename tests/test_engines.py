@@ -17,12 +17,12 @@ import msgspec
 import psutil
 import pytest
 
-from profkit import engines
 from profkit.analysis.rankpart import RankPart
 from profkit.analysis.ranks import compare
 from profkit.cli.main import main
-from profkit.engines import rank_parts
+from profkit.engines import fanout
 from profkit.engines.answers import Tasks, serially
+from profkit.engines.fanout import rank_parts
 from profkit.errors import MissingDependency, UsageError
 from profkit.runfolder import PROFKIT_FOLDER, RankFolder
 from tests.local_cluster import local_cluster
@@ -279,7 +279,7 @@ def test_exports_carry_the_ranks(few: Path, tmp_path: Path) -> None:
     assert len(exported["ranks"]["rows"]) == FEW
 
 
-@pytest.mark.parametrize(("ranks", "starts"), [(engines.FEW, False), (engines.FEW + 1, True)])
+@pytest.mark.parametrize(("ranks", "starts"), [(fanout.FEW, False), (fanout.FEW + 1, True)])
 def test_a_few_ranks_are_not_worth_starting_processes(
     few: Path, monkeypatch: pytest.MonkeyPatch, ranks: int, starts: bool
 ) -> None:
@@ -289,8 +289,8 @@ def test_a_few_ranks_are_not_worth_starting_processes(
         started.append(len(tasks))
         return serially(tasks)
 
-    monkeypatch.setattr(engines, "usable_cpus", lambda: 2)
-    monkeypatch.setattr(engines, "in_processes", start)
+    monkeypatch.setattr(fanout, "usable_cpus", lambda: 2)
+    monkeypatch.setattr(fanout, "in_processes", start)
     assert len(list(rank_parts(few, range(ranks)))) == ranks
     assert started == ([ranks] if starts else [])
 

@@ -306,23 +306,19 @@ def _summarise(own: RankFolder, run: Run) -> Report:
     for place, window in enumerate(own.windows()):
         _write(report_of_window(run, whole, place), own.window_summary(window))
     _write(whole, own.summary)
-    if run.info.world_size > 1:
-        from profkit.analysis.rankpart import rank_part
-
-        own.part.write_bytes(msgspec.msgpack.encode(rank_part(run)))
     return whole
 
 
 def _compare(first: RankFolder, ranks: Sequence[int]) -> None:
     """Judge the first rank's run once more, beside all others, and show that."""
-    from profkit.analysis.ranks import compare
     from profkit.analysis.summary import report
-    from profkit.engines import rank_parts
-    from profkit.trace.load import open_rank
+    from profkit.engines.fanout import ranks_of
+    from profkit.trace.load import open_rank, rank_openers
 
-    run = open_rank(first)
+    openers = rank_openers(first.run_folder)
+    run = replace(open_rank(first), open_ranks={rank: openers[rank] for rank in ranks})
     try:
-        whole = report(run, compare(rank_parts(first.run_folder, ranks, "serial")))
+        whole = report(run, ranks_of(first.run_folder, run, "serial"))
     except Exception as error:  # each rank's own report stands
         notes = [f"the ranks could not be compared: {_told(error)}"]
     else:

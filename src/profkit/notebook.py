@@ -9,6 +9,7 @@ from pathlib import Path
 from profkit import plugins
 from profkit.analysis.report import Finding, Report
 from profkit.analysis.summary import report
+from profkit.engines.fanout import ranks_of
 from profkit.trace.load import load, run_of
 from profkit.trace.model import Run, Trace
 from profkit.units import counted, duration, percent, ratio, size
@@ -43,12 +44,16 @@ class Shown:
 def show(what: Run | Trace | Path | str) -> Shown:
     """The page of a run, a trace, or a run's folder or URL, as `profkit export --to html` writes it."""
     run = _run(what)
-    return Shown(plugins.load(plugins.EXPORTERS, "html").document(run, report(run)))
+    return Shown(plugins.load(plugins.EXPORTERS, "html").document(run, _report(run)))
 
 
 def summary(what: Run | Trace | Path | str) -> str:
     """The verdict, where the time went, and the largest operators, as HTML without a script or a style sheet."""
-    return _summary(report(_run(what)))
+    return _summary(_report(_run(what)))
+
+
+def _report(run: Run) -> Report:
+    return report(run, ranks_of(run.folder, run) if run.folder is not None else None)
 
 
 def _run(what: Run | Trace | Path | str) -> Run:

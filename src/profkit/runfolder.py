@@ -107,11 +107,6 @@ class RankFolder:
         """Which ranks of the run have been compared; one file for all."""
         return self.folder / "finalised" / "ranks.json"
 
-    @property
-    def part(self) -> Path:
-        """What this rank brings to the comparison of ranks."""
-        return self.folder / "summary" / f"rank={self.rank}.part"
-
     def window_summary(self, window: int) -> Path:
         """The report of one window."""
         return self.folder / "summary" / f"window={window}" / f"rank={self.rank}.json"

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _exported(path: str | Path, exporters: dict[str, Exporter], output: Path | None) -> dict[str, list[Path]]:
     """Files written, by exporter."""
     from profkit.analysis.summary import report
-    from profkit.engines import ranks_of
+    from profkit.engines.fanout import ranks_of
     from profkit.trace.load import load, local
 
     place = local(path)

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
 def judged(path: str | Path, engine: str = "auto", scheduler: str | None = None) -> tuple[Report, Path | None]:
     """The report on what lies at `path`, and its run folder if it is a run."""
     from profkit.analysis.summary import report
-    from profkit.engines import ranks_of
+    from profkit.engines.fanout import ranks_of
     from profkit.trace.load import load, local
 
     path = local(path)

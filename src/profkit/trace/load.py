@@ -214,9 +214,16 @@ def _rank_of(path: Path, place: int) -> int:
 
 
 def _of_lowest(ranks: dict[int, Callable[[], Run]]) -> Run:
-    """The run of the lowest rank, which knows how to open the others."""
-    run = next(iter(ranks.values()))()
-    return replace(run, open_ranks=ranks) if len(ranks) > 1 else run
+    """The run of the lowest rank that can be read, which knows how to open the others."""
+    failure = UnreadableTrace("nothing was recorded there")
+    for open_one in ranks.values():
+        try:
+            run = open_one()
+        except UnreadableTrace as error:
+            failure = error
+        else:
+            return replace(run, open_ranks=ranks) if len(ranks) > 1 else run
+    raise failure
 
 
 def _read_table(own: RankFolder, name: str, columns: dict[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
