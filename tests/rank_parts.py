@@ -33,6 +33,7 @@ def calls_table(calls: Sequence[Call], group: str = "0", size: int | None = None
             number,
             *(START_NS + round(at * MS) - offset_ns for at in (start, end)),
             4096,
+            round((end - start) * MS),
         )
         for name, step, number, start, end in calls
     ]
@@ -63,6 +64,7 @@ def part(
         judged_steps=steps,
         breakdown_ns={name: time * steps for name, time in times.items()},
         wait_ns=times["data_wait"] * steps,
+        host_ns=(times["runtime"] + times["host"] + times["unattributed"] - round(allocator_ms * MS)) * steps,
         allocator_ns=round(allocator_ms * MS) * steps,
         communication_ns=times["communication"] * steps,
         exposed_communication_ns=times["communication"] * steps,

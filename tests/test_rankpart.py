@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profkit.analysis.collectives import collectives, operation
+from profkit.analysis.columns import Columns
 from profkit.analysis.loghistogram import ERROR, LogHistogram, histogram_of, merged
 from profkit.analysis.rankpart import RankPart, rank_part
 from profkit.trace.load import run_of
@@ -98,7 +99,8 @@ def test_groups_side_by_side_are_told_apart_by_their_ranks(tmp_path: Path) -> No
     said = {"Process Group Name": "tp", "Group size": 2, "Process Group Ranks": "[2, 3]"}
     events = [traces.step(1, 0, 100), *nccl(1, 10, 10, **said)]
     info = {"backend": "nccl", "rank": 2, "world_size": 4}
-    found = collectives(traces.traced(tmp_path, events, distributedInfo=info))
+    trace = traces.traced(tmp_path, events, distributedInfo=info)
+    found = collectives(trace, Columns(trace))
     assert found["group"].to_list() == ["tp [2, 3]"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
@@ -13,6 +15,7 @@ from profkit.analysis.summary import report
 from profkit.trace.load import load
 from tests.corpus import CORPUS, needs_corpus
 from tests.rank_parts import MS, STEP_MS, TRANSFER_MS, calls_table, part, training
+from tests.synthetic_ranks import LATE_NS, straggler_of, write_run
 
 GLOO = CORPUS / "_generated-torch-2.13.0-cpu" / "ddp_gloo_2rank"
 DLRM = CORPUS / "facebookresearch+param" / "dlrm_kineto_unpacked"
@@ -160,3 +163,15 @@ def test_the_ranks_that_hta_finds_late_are_the_most_costly() -> None:
     found = compare(rank_part(run.of_rank(rank)) for rank in run.ranks).stragglers
     assert [one.rank for one in found] == [7, 2, 6]  # HTA's two are 2 and 7, and its third is 6
     assert {one.cause for one in found} == {"unexplained"}
+
+
+def test_collectives_that_queue_behind_a_late_one_are_not_what_it_costs(tmp_path: Path) -> None:
+    """On a device; the late rank waits 15 ms longer for its batches, and each step has eight all-reduces."""
+    ranks, spans = 4, 40_000
+    run = load(write_run(tmp_path / "run", ranks, spans))
+    found = compare([rank_part(run.of_rank(rank)) for rank in run.ranks])
+    [late] = found.stragglers
+    assert (late.rank, late.cause) == (straggler_of(ranks), "input")
+    assert late.excess_ns["input"] == pytest.approx(LATE_NS, rel=0.2)
+    assert late.costs_ns == pytest.approx(LATE_NS, rel=0.2)
+    assert all(abs(late.excess_ns[other]) < 0.05 * LATE_NS for other in ("compute", "host", "memory"))

@@ -31,9 +31,10 @@ class Arrivals:
     """Matched calls, the ranks of one beside each other in order of arrival. Times in nanoseconds, on one clock.
 
     `waiting` is from a rank's arrival to the last one's, at most to its own end; where calls of a rank go on side by
-    side, each instant counts in one of them. `transfer` is the rest. `cost` is what the other ranks of the call wait
+    side, each instant counts in one of them. `transfer` is the rest. `exposed` is the waiting behind which nothing is
+    computed: it alone makes the step longer. `cost` is what the other ranks of the call wait
     because of this one, the mean over them: of each instant of waiting all ranks that have not arrived bear an equal
-    part, as the Shapley value divides it, so that the costs of a call add up to its waiting.
+    part, as the Shapley value divides it, so that the costs of a call add up to its exposed waiting.
     """
 
     rank: Ints  # its place among the parts
@@ -45,6 +46,7 @@ class Arrivals:
     ahead: Ints  # of the last to arrive
     after: Ints  # the last one's arrival, until its own end
     waiting: Ints
+    exposed: Ints
     transfer: Ints
     cost: Floats
     is_last: Bools
@@ -134,6 +136,7 @@ def _arrivals(calls: pl.DataFrame) -> Arrivals:
     ends = begins + size - 1
     first, last = np.repeat(start[begins], size), np.repeat(start[ends], size)
     waiting = _once(rank, start, np.clip(last, start, end))
+    exposed = np.minimum(waiting, calls["exposed_ns"].to_numpy())
     return Arrivals(
         rank=rank,
         label=calls["label"].to_numpy(),
@@ -144,8 +147,9 @@ def _arrivals(calls: pl.DataFrame) -> Arrivals:
         ahead=last - start,
         after=np.maximum(end - last, 0),
         waiting=waiting,
+        exposed=exposed,
         transfer=_once(rank, start, end) - waiting,
-        cost=_costs(start, begins, size, waiting),
+        cost=_costs(start, begins, size, exposed),
         is_last=np.isin(np.arange(len(call)), ends),
     )
 

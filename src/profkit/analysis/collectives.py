@@ -16,6 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from profkit.analysis.columns import Columns
+from profkit.trace.intervals import EMPTY, Intervals
 from profkit.trace.model import Trace
 from profkit.trace.words import Words
 
@@ -32,6 +33,7 @@ CALLS: dict[str, pl.DataType | type[pl.DataType]] = {
     "start_ns": pl.Int64,
     "end_ns": pl.Int64,
     "bytes": pl.Int64,
+    "exposed_ns": pl.Int64,  # of the call, while nothing is computed
 }
 
 # What the sources' names of an operation have in common; the first that is found in a name decides.
@@ -66,13 +68,12 @@ def communicating(trace: Trace, columns: Columns) -> Bools:
     return columns.kind("collective") | by_executor
 
 
-def collectives(trace: Trace, columns: Columns | None = None) -> pl.DataFrame:
-    """The calls of one trace in order of time, with the columns of CALLS.
+def collectives(trace: Trace, columns: Columns, computed: Intervals = EMPTY) -> pl.DataFrame:
+    """The calls of one trace in order of time, with the columns of CALLS; `computed`: when something is computed.
 
     Left out are calls outside steps where there are steps, and those of the first step where there are others: ranks
     enter a window as late as starting their profilers takes, which no later step shows.
     """
-    columns = columns or Columns(trace)
     rows = np.flatnonzero(communicating(trace, columns))
     step = trace.spans["step"].gather(rows).cast(pl.Int64).fill_null(-1 - trace.info.window)
     judged = judged_steps(trace, columns)
@@ -81,10 +82,12 @@ def collectives(trace: Trace, columns: Columns | None = None) -> pl.DataFrame:
         rows, step = rows[inside], step.filter(inside)
     order = np.argsort(columns.start[rows], kind="stable")
     rows, step = rows[order], step.gather(order)
+    start, end = columns.start[rows], columns.end[rows]
     calls = _said(trace, rows).with_columns(
         step.alias("step"),
-        pl.Series("start_ns", columns.start[rows]),
-        pl.Series("end_ns", columns.end[rows]),
+        pl.Series("start_ns", start),
+        pl.Series("end_ns", end),
+        pl.Series("exposed_ns", end - start - computed.covered(start, end)),
         trace.spans["bytes"].gather(rows).alias("bytes"),
     )
     return _numbered(calls)

@@ -42,16 +42,14 @@ def overlap(trace: Trace, columns: Columns, start: Ints, end: Ints) -> Overlap:
     """
     communication = communicating(trace, columns)
     if trace.info.device_recorded:
-        copies = columns.device_work & columns.kind("memcpy", "memset")
-        compute = columns.device_work & ~copies & ~columns.kind("collective")
+        copies = _copies(columns)
         communication &= columns.on_device_track
         work = _union(columns, columns.device_work)
         idle = (end - start) - work.covered(start, end)
     else:
         copies = np.zeros_like(communication)
-        compute = _computing_on_host(trace, columns)
         idle = None
-    computed, communicated = _union(columns, compute), _union(columns, communication)
+    computed, communicated = computation(trace, columns), _union(columns, communication)
     computing = computed.covered(start, end)
     return Overlap(
         compute=computing,
@@ -60,6 +58,17 @@ def overlap(trace: Trace, columns: Columns, start: Ints, end: Ints) -> Overlap:
         exposed=(computed | communicated).covered(start, end) - computing,
         idle=idle,
     )
+
+
+def computation(trace: Trace, columns: Columns) -> Intervals:
+    """When something is computed."""
+    if trace.info.device_recorded:
+        return _union(columns, columns.device_work & ~_copies(columns) & ~columns.kind("collective"))
+    return _union(columns, _computing_on_host(trace, columns))
+
+
+def _copies(columns: Columns) -> Bools:
+    return columns.device_work & columns.kind("memcpy", "memset")
 
 
 def _computing_on_host(trace: Trace, columns: Columns) -> Bools:

@@ -18,7 +18,7 @@ from profkit.analysis.collectives import CALLS, collectives, judged_steps
 from profkit.analysis.columns import Columns
 from profkit.analysis.loghistogram import LogHistogram, histogram_of
 from profkit.analysis.memory import allocated_bytes
-from profkit.analysis.overlap import Overlap, overlap
+from profkit.analysis.overlap import Overlap, computation, overlap
 from profkit.analysis.report import SHOWN_STEPS
 from profkit.analysis.steps import Sample, sample_of_run, sample_of_trace
 from profkit.trace.intervals import Intervals
@@ -26,14 +26,17 @@ from profkit.trace.model import Run, Trace
 from profkit.trace.words import Words
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 LABELS = ("operation", "group", "dtype", "size")  # of a call, what it shares with many others
-NUMBERS = ("step", "number", "start_ns", "end_ns", "bytes")
+NUMBERS = ("step", "number", "start_ns", "end_ns", "bytes", "exposed_ns")
 
 # Calls of a device's runtime in which its allocator holds up the training thread.
 _ALLOCATOR = re.compile(
     r"(?:cuda|hip|cu)(?:Malloc|Mem(?:Alloc|Free|Map|Create)|Free|Host(?:Alloc|Malloc|Free|Register))"
 )
+# Calls that return when the device has done something: it may be a collective that waits for another rank.
+_BLOCKING = re.compile(r"(?:cuda|hip|cu)(?:\w*Synchronize|Memcpy\w*|StreamWaitValue)")
 
 
 class Label(msgspec.Struct, frozen=True, array_like=True):
@@ -66,6 +69,7 @@ class RankPart(msgspec.Struct, frozen=True, kw_only=True):
     judged_steps: int  # of these, those whose collectives count
     breakdown_ns: dict[str, int]  # exclusive; adds up to the steps
     wait_ns: int  # for data
+    host_ns: int  # the training thread is at work: not what it waits for, nor what others of the rank do meanwhile
     allocator_ns: int  # within the device's allocator while no device works and no data is waited for
     communication_ns: int
     exposed_communication_ns: int
@@ -98,6 +102,7 @@ def rank_part(run: Run) -> RankPart:
         judged_steps=sums.judged,
         breakdown_ns=dict(sums.breakdown_ns),
         wait_ns=sums.times["wait"],
+        host_ns=sums.times["host"],
         allocator_ns=sums.times["allocator"],
         communication_ns=sums.times["communication"],
         exposed_communication_ns=sums.times["exposed"],
@@ -137,7 +142,7 @@ class _Sums:
         self._add_times(trace, columns, part)
         judged = judged_steps(trace, columns)
         self.judged += max(len(judged), 1)
-        self.calls.append(collectives(trace, columns))
+        self.calls.append(collectives(trace, columns, computation(trace, columns)))
         if trace.memory.height:
             self.peak_bytes = max(self.peak_bytes or 0, _peak_bytes(trace))
         waits = columns.kind("data_wait")
@@ -162,6 +167,7 @@ class _Sums:
         self.breakdown_ns.update({name: int(time.sum()) for name, time in part.time_ns.items()})
         self.times.update(
             wait=int(part.wait_ns.sum()),
+            host=int(_at_work(trace, columns, part).sum()),
             allocator=int(_allocating(trace, columns, part).sum()),
             communication=int(within.communication.sum()),
             exposed=int(within.exposed.sum()),
@@ -175,15 +181,32 @@ def _peak_bytes(trace: Trace) -> int:
     return max(int(allocated_bytes(events).max()) for _, events in trace.memory.group_by("device"))
 
 
+def _at_work(trace: Trace, columns: Columns, part: Breakdown) -> Ints:
+    """Per step: the training thread on the host, neither in a wait for data nor held up by a device or its allocator.
+
+    Without a device, when nothing is computed or communicated: there, a collective holds up the thread itself.
+    """
+    if not trace.info.device_recorded:
+        host = part.time_ns["runtime"] + part.time_ns["host"] + part.time_ns["unattributed"]
+        return host - _allocating(trace, columns, part)
+    held = columns.waits | _runtime_calls(trace, columns, _BLOCKING) | _runtime_calls(trace, columns, _ALLOCATOR)
+    return part.duration - Intervals.union(columns.start[held], columns.end[held]).covered(part.start, part.end)
+
+
 def _allocating(trace: Trace, columns: Columns, part: Breakdown) -> Ints:
     """Per step: calls of the allocator on the training thread while no device works and no data is waited for."""
-    runtime = columns.kind("runtime") & columns.on_training_thread
-    names = trace.spans["name"].filter(runtime).unique().to_list()
-    stalls = runtime & Words(trace.spans["name"]).among(*(name for name in names if _ALLOCATOR.match(name)))
+    stalls = _runtime_calls(trace, columns, _ALLOCATOR)
     before = columns.device_work | columns.waits
     held = Intervals.union(columns.start[before], columns.end[before])
     stalled = held | Intervals.union(columns.start[stalls], columns.end[stalls])
     return stalled.covered(part.start, part.end) - held.covered(part.start, part.end)
+
+
+def _runtime_calls(trace: Trace, columns: Columns, pattern: re.Pattern[str]) -> Bools:
+    """Rows of the training thread's calls into the device's runtime whose names begin so."""
+    runtime = columns.kind("runtime", "sync") & columns.on_training_thread
+    names = trace.spans["name"].filter(runtime).unique().to_list()
+    return runtime & Words(trace.spans["name"]).among(*(name for name in names if pattern.match(name)))
 
 
 def encoded(calls: pl.DataFrame) -> Calls:

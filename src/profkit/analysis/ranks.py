@@ -47,7 +47,7 @@ def compare(parts: Iterable[RankPart]) -> Ranks:
 
 def _rows(parts: Sequence[RankPart], met: Meeting) -> list[RankRow]:
     arrivals = met.arrivals
-    each = (np.ones(len(arrivals.rank)), arrivals.waiting, arrivals.transfer, arrivals.late, arrivals.is_last)
+    each = (np.ones(len(arrivals.rank)), arrivals.exposed, arrivals.transfer, arrivals.late, arrivals.is_last)
     calls, waiting, transfer, late, last = (added(arrivals.rank, values, len(parts)) for values in each)
     return [
         _row(part, clock, *map(float, figures))

@@ -257,7 +257,7 @@ class RankRow(msgspec.Struct, frozen=True, kw_only=True):
     idle_ns: float | None = None  # no device of the rank works; null where none was recorded
     collectives: int = 0  # matched with those of other ranks, per step
     transfer_ns: float = 0.0  # in collectives, after the last rank had arrived
-    waiting_ns: float = 0.0  # in collectives, for the last rank to arrive
+    waiting_ns: float = 0.0  # in collectives, for the last rank to arrive, while nothing is computed
     late_ns: float = 0.0  # arriving behind the rank that was first, as the mean over collectives
     last_share: float = 0.0  # of the collectives, it was the last to arrive
     peak_bytes: int | None = None

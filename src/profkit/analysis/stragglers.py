@@ -8,7 +8,10 @@ a straggler is a rank that waits least and arrives last. A rank is one if
 - and this is no chance: it is at least SURE standard errors over the steps, and more than the clocks' error.
 
 Its cause is the part of its own time that exceeds the median of the ranks that keep step the most, if that explains at
-least EXPLAINS of how much less it waits. Ranks that keep step have no straggler among them.
+least EXPLAINS of how much less it waits. On a device collectives queue up: behind one that waits, the next ones wait for
+what they would not have had to begin with, so that waiting adds up to more than the lateness. There, a part explains it
+that is LATE of the step, and EXPLAINS of all the rank does longer; and what its lateness costs is no more than all that.
+Ranks that keep step have no straggler among them.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ def stragglers(parts: Sequence[RankPart], known: Sequence[Clock], arrivals: Arri
     needed = np.maximum(LATE * _mean_step(parts), SURE * chance) + _clock_error(known, calls / steps)
     late = np.zeros(len(parts), np.bool_)
     late[met] = (lateness >= needed[met]) & (costs[met] > costs[met].mean())
-    own = _own_times(parts, known)
+    own, mean_step = _own_times(parts, known), _mean_step(parts)
     usual = {name: float(np.median(times[~late])) for name, times in own.items()}
     lateness_of = dict(zip(met.tolist(), lateness.tolist(), strict=True))
     found = [
@@ -65,6 +68,7 @@ def stragglers(parts: Sequence[RankPart], known: Sequence[Clock], arrivals: Arri
             float(last[place] / calls[place]),
             float(costs[place]),
             {name: float(times[place]) - usual[name] for name, times in own.items()},
+            LATE * mean_step if parts[place].idle_ns is not None else None,
         )
         for place in np.flatnonzero(late).tolist()
     ]
@@ -76,7 +80,7 @@ def _lateness(arrivals: Arrivals, met: npt.NDArray[np.int64]) -> tuple[Floats, F
     steps, step = np.unique(arrivals.step, return_inverse=True)
     waited, calls = np.zeros((len(met), len(steps))), np.zeros((len(met), len(steps)))
     place = np.searchsorted(met, arrivals.rank), step
-    np.add.at(waited, place, arrivals.waiting)
+    np.add.at(waited, place, arrivals.exposed)
     np.add.at(calls, place, 1)
     of_all = (calls > 0).all(axis=0)
     waited = waited[:, of_all] if of_all.any() else waited
@@ -119,8 +123,7 @@ def _own_times(parts: Sequence[RankPart], known: Sequence[Clock]) -> dict[str, F
     rows = []
     for part in parts:
         times = part.breakdown_ns
-        host = times["runtime"] + times["host"] + times["unattributed"] - part.allocator_ns
-        own = (times["data_wait"], times["compute"], host, times["copy"] + part.allocator_ns)
+        own = (part.wait_ns, times["compute"], part.host_ns, times["copy"] + part.allocator_ns)
         rows.append([time / max(part.steps, 1) for time in own])
     own_times = dict(zip(("input", "compute", "host", "memory"), np.array(rows, np.float64).T, strict=True))
     if all(part.steps == 1 for part in parts):
@@ -130,15 +133,26 @@ def _own_times(parts: Sequence[RankPart], known: Sequence[Clock]) -> dict[str, F
 
 
 def _straggler(
-    rank: int, lateness_ns: float, last_share: float, costs_ns: float, excess: dict[str, float]
+    rank: int,
+    lateness_ns: float,
+    last_share: float,
+    costs_ns: float,
+    excess: dict[str, float],
+    device_needs_ns: float | None,
 ) -> Straggler:
+    """`device_needs_ns`: of a rank with a device, the excess from which a part may be the cause."""
     within = {name: time for name, time in excess.items() if name != "before"}
+    longer = sum(max(time, 0.0) for time in within.values())
     cause = max(within, key=lambda name: within[name])
+    needed = EXPLAINS * lateness_ns
+    if device_needs_ns is not None:
+        needed = min(needed, max(device_needs_ns, EXPLAINS * longer))
+    explained = within[cause] >= needed
     return Straggler(
         rank=rank,
-        cause=cause if within[cause] >= EXPLAINS * lateness_ns else "unexplained",
+        cause=cause if explained else "unexplained",
         last_share=last_share,
-        costs_ns=costs_ns,
+        costs_ns=min(costs_ns, longer) if explained and device_needs_ns is not None else costs_ns,
         excess_ns=excess,
     )
 

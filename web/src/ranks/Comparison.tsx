@@ -209,7 +209,7 @@ function columnsOf(choose: (rank: number) => void) {
     }),
     column("idle", "Idle", (row: RankRow) => row.idle_ns ?? UNKNOWN, unlessUnknown(duration)),
     time("transfer", "Transfer", (row) => row.transfer_ns, "In collectives, after the last rank had arrived."),
-    time("waiting", "For others", (row) => row.waiting_ns, "In collectives, for the last rank to arrive."),
+    time("waiting", "For others", (row) => row.waiting_ns, "In collectives, for the last rank to arrive, while nothing is computed."),
     time("late", "Late", (row) => row.late_ns, "Behind the rank that arrives first, as the mean over collectives."),
     column("last", "Last", (row: RankRow) => row.last_share, percent, {
       meaning: "Of the collectives, it was the last to arrive.",
