@@ -8,9 +8,11 @@ a straggler is a rank that waits least and arrives last. A rank is one if
 - and this is no chance: it is at least SURE standard errors over the steps, and more than the clocks' error.
 
 Its cause is the part of its own time that exceeds the median of the ranks that keep step the most, if that explains at
-least EXPLAINS of how much less it waits. On a device collectives queue up: behind one that waits, the next ones wait for
-what they would not have had to begin with, so that waiting adds up to more than the lateness. There, a part explains it
-that is LATE of the step, and EXPLAINS of all the rank does longer; and what its lateness costs is no more than all that.
+least EXPLAINS of how much less it waits. On a device collectives queue up: behind one that waits, the next ones wait
+for what they would not have had to begin with, so that waiting adds up to more than the lateness. There, a part
+explains it that is LATE of the step, and EXPLAINS of all the rank does longer; and what its lateness costs is no more
+than all that.
+
 Ranks that keep step have no straggler among them.
 """
 
