@@ -96,6 +96,12 @@ def test_a_rank_that_came_late_into_the_only_step_is_said_to() -> None:
     assert "Nothing that was recorded explains it" in of_two.message
 
 
+@pytest.mark.parametrize(("late_ms", "causes"), [(4.0, []), (12.0, ["unexplained"])])
+def test_a_little_lateness_without_a_cause_is_jitter(late_ms: float, causes: list[str]) -> None:
+    found = compare(training(4, late_ms={2: late_ms}, takes="nothing at all"))
+    assert [late.cause for late in found.stragglers] == causes
+
+
 @pytest.mark.parametrize("takes", ["data_wait", "compute", "host", "copy", "nothing"])
 def test_a_finding_names_the_rank_and_what_the_others_wait(takes: str) -> None:
     ((cost_ns, finding),) = findings_of_ranks(compare(training(4, late_ms={3: 20}, takes=takes)), None)

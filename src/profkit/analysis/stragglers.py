@@ -33,6 +33,7 @@ from profkit.units import duration, percent, size
 Floats = npt.NDArray[np.float64]
 
 LATE = 0.05  # of the step
+LATE_UNEXPLAINED = 0.15  # of the step: without a cause, as jitter of a busy machine has none, more must be at stake
 SURE = 4.0  # standard errors of the mean over the steps
 EXPLAINS = 0.5  # of the lateness
 COMMUNICATION_BOUND = 0.25  # of the step: exposed communication that is no waiting for a late rank
@@ -62,19 +63,24 @@ def stragglers(parts: Sequence[RankPart], known: Sequence[Clock], arrivals: Arri
     late[met] = (lateness >= needed[met]) & (costs[met] > costs[met].mean())
     own, mean_step = _own_times(parts, known), _mean_step(parts)
     usual = {name: float(np.median(times[~late])) for name, times in own.items()}
-    lateness_of = dict(zip(met.tolist(), lateness.tolist(), strict=True))
+    less = dict(zip(met.tolist(), lateness.tolist(), strict=True))
     found = [
-        _straggler(
-            parts[place].rank,
-            lateness_of[place],
-            float(last[place] / calls[place]),
-            float(costs[place]),
-            {name: float(times[place]) - usual[name] for name, times in own.items()},
-            LATE * mean_step if parts[place].idle_ns is not None else None,
+        (
+            less[place],
+            _straggler(
+                parts[place].rank,
+                less[place],
+                float(last[place] / calls[place]),
+                float(costs[place]),
+                {name: float(times[place]) - usual[name] for name, times in own.items()},
+                LATE * mean_step if parts[place].idle_ns is not None else None,
+            ),
         )
         for place in np.flatnonzero(late).tolist()
     ]
-    return sorted(found, key=lambda one: (-one.costs_ns, one.rank))
+    needed_unexplained = LATE_UNEXPLAINED * mean_step
+    matters = [one for waits_less, one in found if one.cause != "unexplained" or waits_less >= needed_unexplained]
+    return sorted(matters, key=lambda one: (-one.costs_ns, one.rank))
 
 
 def _lateness(arrivals: Arrivals, met: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
