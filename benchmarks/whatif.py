@@ -17,8 +17,8 @@ from profkit.analysis.loadersimulation import BatchCost, Costs
 from profkit.analysis.whatif import predictions
 
 WORKLOADS = (
-    *("decode", "decode, heavy step", "read and decode"),
-    *("decode, jittered", "cheap samples, large batches", "heavy collate"),
+    *("spectra", "inflated", "inflated, heavy step"),
+    *("counted words", "augmented", "small pictures"),
 )
 ROUNDS, QUICK_ROUNDS, QUICK_WORKLOADS = 5, 1, 2
 MEDIAN_LIMIT, TAIL_LIMIT = 0.05, 0.20
