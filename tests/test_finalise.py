@@ -19,7 +19,8 @@ from torch.profiler import ProfilerActivity, record_function
 from profkit import plugins
 from profkit.analysis import summary
 from profkit.analysis.report import Report
-from profkit.finalise import closing_text, finalise
+from profkit.engines.fanout import ranks_of
+from profkit.finalise import closing_text, finalise, finalise_ranks, wait_for_ranks
 from profkit.records import (
     SUFFIX,
     End,
@@ -33,6 +34,8 @@ from profkit.records import (
     Window,
     WindowOpened,
 )
+from profkit.runfolder import RankFolder
+from profkit.trace.load import load
 from profkit.trace.model import Run, RunInfo
 from profkit.trace.schema import COUNTERS, STEPS
 from profkit.trace.store import read_json, read_table, read_trace
@@ -323,3 +326,50 @@ def test_the_closing_text_is_one_line_where_there_is_no_verdict(
     assert str(profkit_folder.parents[1]) in text
     assert len(text.splitlines()) == 1
     assert ("KeyboardInterrupt after step 7" in text) == finish
+
+
+# --- many ranks
+
+
+@pytest.fixture
+def two_ranks(tmp_path: Path) -> Path:
+    """A run of two ranks, both of which have ended."""
+    folder = tmp_path / "runs" / "20260101T000000Z-abc123" / "plugins" / "profkit"
+    for rank in (0, 1):
+        name = f"{HOST}-{rank}-{7 + rank}-00000000{SUFFIX}"
+        end = End("finished", LONG_AGO_NS + 8 * STEP_NS)
+        append(folder / "capture" / name, start(rank=rank, world_size=2), *steps(8), end)
+    return folder
+
+
+def test_the_last_rank_to_be_finalised_compares_them_all(two_ranks: Path, exporter: CountingExporter) -> None:
+    assert finalise(two_ranks, 0).rank == 0
+    first = RankFolder(two_ranks, 0)
+    assert read_json(first.summary, Report).ranks is None
+    assert not first.ranks_state.exists()
+    assert finalise(two_ranks, 1).rank == 1
+    found = read_json(first.summary, Report).ranks
+    assert found is not None
+    assert ([row.rank for row in found.rows], found.missing, found.world_size) == ([0, 1], [], 2)
+    assert [run.info.rank for run in exporter.runs] == [0, 1, 0]
+    finalise(two_ranks, 1)
+    assert len(exporter.runs) == 3
+
+
+def test_a_rank_that_never_came_is_missing_once_the_others_have_ended(
+    two_ranks: Path, exporter: CountingExporter
+) -> None:
+    next(two_ranks.glob("capture/*-1-8-*")).unlink()
+    assert finalise_ranks(two_ranks) == (0,)
+    assert not RankFolder(two_ranks, 0).ranks_state.exists()
+    run = load(two_ranks.parents[1])
+    found = ranks_of(two_ranks.parents[1], run, "serial")
+    assert found is not None
+    assert found.missing == [1]
+
+
+def test_nobody_waits_for_ranks_that_do_not_record(two_ranks: Path) -> None:
+    next(two_ranks.glob("capture/*-1-8-*")).unlink()
+    begun = time.monotonic()
+    wait_for_ranks(two_ranks, 2)
+    assert time.monotonic() - begun < 1

@@ -70,3 +70,49 @@ def test_one_trace_of_a_run_is_a_run_of_its_own(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_gets_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UnreadableTrace, match="holds no profkit run"):
         profkit.load(tmp_path)
+
+
+def a_rank(folder: Path, name: str, rank: int | None) -> Path:
+    """A trace file of one rank of two, which its head says, or nothing does."""
+    said = {} if rank is None else {"distributedInfo": {"backend": "gloo", "rank": rank, "world_size": 2}}
+    return written(folder, [step(1, 0, 100), op("aten::add", 10, 20)], **said).rename(folder / name)
+
+
+def test_a_folder_of_trace_files_is_a_run_of_many_ranks(tmp_path: Path) -> None:
+    a_rank(tmp_path, "a.pt.trace.json", 1)
+    a_rank(tmp_path, "b.pt.trace.json", 0)
+    (tmp_path / "notes.txt").write_text("no trace")
+    run = profkit.load(tmp_path)
+    assert (run.ranks, run.info.rank, run.info.script) == ((0, 1), 0, "b.pt.trace.json")
+    assert run.of_rank(1).info.script == "a.pt.trace.json"
+    assert run.of_rank(0) is run
+
+
+@pytest.mark.parametrize(
+    ("names", "ranks"),
+    [(("rank3.json", "rank10.json"), (3, 10)), (("x.json", "y.json"), (0, 1)), (("crank7.json", "y.json"), (0, 1))],
+)
+def test_a_rank_the_file_does_not_say_is_told_by_its_name_or_place(
+    names: tuple[str, ...], ranks: tuple[int, ...], tmp_path: Path
+) -> None:
+    for name in names:
+        a_rank(tmp_path, name, None)
+    run = profkit.load(tmp_path)
+    assert run.ranks == ranks
+    assert [run.of_rank(rank).info.rank for rank in ranks] == list(ranks)
+
+
+def test_two_traces_of_one_rank_are_no_run(tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        a_rank(tmp_path, name, 1)
+    with pytest.raises(UnreadableTrace, match=r"several traces of rank 1, a\.json and b\.json"):
+        profkit.load(tmp_path)
+
+
+def test_of_ranks_the_lowest_that_can_be_read_is_given(tmp_path: Path) -> None:
+    (tmp_path / "rank0.json").write_text('{"traceEvents": [')
+    a_rank(tmp_path, "rank1.json", 1)
+    assert profkit.load(tmp_path).info.rank == 1
+    (tmp_path / "rank1.json").write_text('{"traceEvents": [')
+    with pytest.raises(UnreadableTrace):
+        profkit.load(tmp_path)
