@@ -42,7 +42,7 @@ def run(quick: bool) -> Outcome:
     head = ["watched by", "µs per step", "against nobody", "seconds in all"]
     rows = [head, *([TOOLS[tool], *_cells(seen[tool], seen["bare"])] for tool in tools)]
     note = "steps are clocked outside windows; all includes the interpreter, windows, tables and verdicts"
-    return Outcome("watching", [Table(title, rows, [note])], (), seen)
+    return Outcome("watching", [Table(title, rows, [note])], (), dict(seen))
 
 
 def watched(tool: str, folder: Path, steps: int) -> dict[str, float]:

@@ -113,7 +113,7 @@ def test_nobody_joins_a_folder_of_yesterday(tmp_path: Path, monkeypatch: pytest.
     captured(first, 0)
     day_s = 86_400
     tomorrow_s = time.time() + day_s
-    monkeypatch.setattr(jobs.time, "time", lambda: tomorrow_s)
+    monkeypatch.setattr(time, "time", lambda: tomorrow_s)
     assert new_folder(tmp_path, Place(1, 2, "job")) != first
 
 
