@@ -205,7 +205,8 @@ def test_below_torchrun_every_rank_is_recorded_as_itself(tmp_path: Path) -> None
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "profkit")
     done = python(*torchrun, "run", "--quiet", "--no-sidecar", "train.py", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    runs = [load(path) for path in sorted((tmp_path / "runs").iterdir(), key=lambda path: path.name[-5:])]
+    run = load(tmp_path / "runs")
+    runs = [run.of_rank(rank) for rank in run.ranks]
     assert [(run.info.rank, run.info.world_size, run.steps.height) for run in runs] == [(0, 2, 12), (1, 2, 12)]
     assert [run.traces[0].info.rank for run in runs] == [0, 1]
     collectives = runs[0].traces[0].spans.filter(pl.col("kind") == "collective")
