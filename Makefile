@@ -6,22 +6,22 @@ BIN    := $(VENV)/bin
 BARE   := $(VENV)-bare
 SOURCES := $(shell find src hooks exporters -name '*.py' -o -name '*.js') pyproject.toml
 
-# Two rows of tests run beside each other, equally long: those that need a framework; those that need none, twice, and
-# then BESIDE. What starts programs and browsers or is heavy is not traced for coverage, nor what measures time, which
-# runs alone.
+# Two rows of tests run beside each other, equally long: those that need a framework or a browser; those that need none,
+# twice, and then BESIDE. What measures time runs alone.
 FRAMES  := tests/test_page_in_browser.py::test_a_million_spans_are_there_soon_and_move_smoothly
 TIMED   := $(FRAMES) $(addprefix tests/,test_import.py test_one_clock.py test_planted_stalls.py \
                test_loader_truth.py test_loader_causes.py test_tf_data_causes.py test_tune_live.py)
+HEAVY   := $(addprefix tests/,test_engines.py test_hta_agreement.py test_large_traces.py test_remote.py)
+BESIDE  := $(HEAVY) tests/test_tf_data_flaws.py
 LIVE    := $(addprefix tests/,test_distributed.py test_dataloader_hook.py test_loader_shapes.py test_loader_faults.py \
                test_samples.py)
-HEAVY   := $(addprefix tests/,test_engines.py test_hta_agreement.py test_large_traces.py test_remote.py)
-BESIDE  := $(HEAVY) $(addprefix tests/,test_tf_data_flaws.py test_page_in_browser.py test_ranks_in_browser.py)
+BROWSER := $(addprefix tests/,test_page_in_browser.py test_ranks_in_browser.py)
 NEEDY   := $(addprefix tests/,$(shell sed -n 's/^    "\(test_.*\.py\)":.*/\1/p' tests/needs.py))
-WITH    := $(filter-out $(TIMED) $(LIVE) $(BESIDE),$(NEEDY))
+WITH    := $(filter-out $(TIMED) $(BESIDE) $(LIVE) $(BROWSER),$(NEEDY))
 WITHOUT := $(addprefix --ignore=,$(sort $(NEEDY) $(TIMED) $(HEAVY)))
 PAGE    := src/profkit/tensorboard/static/index.js
 
-.PHONY: help demo test check bench ui ui-test ui-checks format clean
+.PHONY: help demo test check coverage bench ui ui-test ui-checks format clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
@@ -36,13 +36,18 @@ test: $(VENV)/wheel $(BARE)/wheel ui-test  ## What CI runs: lint, types and test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p profkit
 	$(BIN)/mypy tests samples benchmarks docs/pictures.py
-	rm -f .coverage .coverage.*
-	($(BIN)/coverage run -p -m pytest $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider $(WITHOUT) \
-	    && $(BIN)/python -m pytest --durations=10 $(BESIDE) --deselect $(FRAMES)) > $(VENV)/beside.log 2>&1 & beside=$$!; \
-	$(BIN)/coverage run -p -m pytest --durations=10 $(WITH) && $(BIN)/python -m pytest --durations=10 $(LIVE); with=$$?; \
+	($(BIN)/python -m pytest --durations=10 $(WITHOUT) && $(BARE)/bin/python -m pytest -p no:cacheprovider $(WITHOUT) \
+	    && $(BIN)/python -m pytest --durations=10 $(BESIDE)) > $(VENV)/beside.log 2>&1 & beside=$$!; \
+	with=0; for row in "$(WITH)" "$(LIVE)" "$(BROWSER) --deselect $(FRAMES)"; do \
+	    $(BIN)/python -m pytest --durations=10 $$row || with=1; done; \
 	wait $$beside; beside=$$?; grep -v '^SKIPPED' $(VENV)/beside.log | tail -n 400; \
 	test $$with = 0 && test $$beside = 0
 	$(BIN)/python -m pytest --durations=20 $(TIMED)
+
+coverage: $(VENV)/wheel  ## Which lines of the installed wheel the tests in pytest's own process reach.
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -p -m pytest $(WITHOUT)
+	$(BIN)/coverage run -p -m pytest $(WITH)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --sort=cover | tail -n 25
 
