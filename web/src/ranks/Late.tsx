@@ -143,7 +143,7 @@ export function RankKpis({ ranks }: { ranks: Ranks }) {
       />
       <Kpi
         title="Waiting for others"
-        meaning="In collectives, from a rank's own arrival to the last one; the mean over ranks."
+        meaning="In collectives, for the last rank to arrive, while nothing is computed; the mean over ranks."
         tone="step"
         value={duration(waiting)}
         share={step ? waiting / step : 0}
